@@ -1,0 +1,151 @@
+"""The asynchronous client; the synchronous one (`_sync`) and the REST shim stand on it.
+
+texts  ->  UTF-8, checked  ->  pieces in flight, bounded  ->  Triton  ->  (n, hidden) float32, in order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client._manifest import Manifest, parse
+from client._pieces import Limits, Room, run
+from client._transport import Transport, check_url, open_transport
+from client._wire import Embeddings, check_max_length, encode, normalized
+from client.errors import ServerError, Unavailable
+
+__all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
+
+DEFAULT_URL = "grpc://127.0.0.1:8001"
+
+
+class AsyncEmbeddingClient:
+    """Embeds texts through one Triton server; used within one event loop, by any number of tasks.
+
+    It connects at the first call, and again by itself after the server was away.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0, limits: Limits | None = None) -> None:
+        """Make a client.
+
+        Args:
+            url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton.
+            timeout_s: how long one request to Triton (a piece of at most `limits.piece` texts) may take.
+            limits: how many texts go to Triton at a time.
+
+        Raises:
+            InvalidInput: not such a URL.
+        """
+        check_url(url)
+        self.url = url
+        self.limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._room = Room(self.limits.total)
+        self._transport: Transport | None = None
+        self._manifest: Manifest | None = None
+        self._closed = False
+
+    async def embed(
+        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+    ) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Args:
+            texts: any number; none gives an array of shape (0, hidden).
+            max_length: longer texts are cut to so many tokens, the two special ones included; None means the model's
+                own limit.
+            normalize: scale each vector to length 1.
+
+        Returns:
+            (n, hidden) float32, row i for text i.
+
+        Raises:
+            EmbeddingError: see `client.errors`.
+        """
+        return (await self.embed_with_tokens(texts, max_length, normalize)).vectors
+
+    async def embed_with_tokens(
+        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+    ) -> Embeddings:
+        """Embed texts, and tell how many tokens the model saw of each. As `embed` otherwise."""
+        return await self.embed_encoded(encode(texts), max_length, normalize)
+
+    async def embed_encoded(self, encoded: Sequence[bytes], max_length: object, normalize: bool) -> Embeddings:
+        """The same for texts that were checked and encoded already, by `client._wire.encode`."""
+        manifest = await self.info()
+        if max_length is None:
+            limit = manifest.max_sequence_length
+        else:
+            limit = check_max_length(max_length, manifest.max_positions)
+        if not encoded:
+            return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32))
+
+        transport = self._connected()
+        timeout_s = self._timeout_s
+
+        async def send(piece: Sequence[bytes]) -> Embeddings:
+            return await transport.infer(piece, limit, timeout_s)
+
+        try:
+            answer = await run(encoded, send, self.limits, self._room)
+        except Unavailable:
+            self._forget()
+            raise
+        if normalize:
+            return Embeddings(normalized(answer.vectors), answer.tokens)
+        if not answer.vectors.flags.writeable:
+            return Embeddings(answer.vectors.copy(), answer.tokens)
+        return answer
+
+    async def info(self, refresh: bool = False) -> Manifest:
+        """What model the server runs; asks the server at the first time, after it was away, and when told to."""
+        if self._manifest is None or refresh:
+            self._manifest = parse(await self._connected().manifest(self._timeout_s))
+        return self._manifest
+
+    async def server_version(self) -> str:
+        """The version of Triton."""
+        return await self._connected().server_version(self._timeout_s)
+
+    async def check(self, timeout_s: float) -> None:
+        """Embed a text now, outside the limits: whether the service works, whatever it is busy with.
+
+        Raises:
+            EmbeddingError: why it does not.
+        """
+        answer = await self._connected().infer([b"ready?"], 8, timeout_s)
+        if not np.isfinite(answer.vectors).all():
+            raise ServerError("wanted finite numbers in a vector, got others")
+
+    async def close(self) -> None:
+        """Close the connection; the client cannot be used again."""
+        self._closed = True
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            await transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _connected(self) -> Transport:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._transport is None:
+            self._transport = open_transport(self.url, self._forget)
+        return self._transport
+
+    def _forget(self) -> None:
+        """A server that was away may come back with another model."""
+        self._manifest = None

@@ -1,0 +1,118 @@
+"""Triton over gRPC.
+
+Requests are built with tritonclient's own protobuf stubs, not through its InferInput and InferResult: that takes 8 µs
+instead of 47 µs for one text and 21 µs instead of 104 µs for 64 (2-core x86, tritonclient 2.73), and numbers are read
+where protobuf put them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from client._transport import ENSEMBLE, MANIFEST_STEP
+from client._wire import MIN_LENGTH, Embeddings, decode, packed_bytes
+from client.errors import EmbeddingError, ServerError, from_status
+
+__all__ = ["GrpcTransport"]
+
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Triton restarts within seconds; gRPC's own back-off grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A headless Kubernetes Service is one name with several addresses: use them all.
+    ("grpc.lb_policy_name", "round_robin"),
+)
+
+
+class GrpcTransport:
+    """One channel. See Transport for the methods."""
+
+    def __init__(self, address: str, on_disconnect: Callable[[], None]) -> None:
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._watch = asyncio.create_task(_watch_disconnects(self._channel, on_disconnect))
+
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+        """See Transport."""
+        request = _request(ENSEMBLE, texts, max_length, ("EMBEDDING", "TOKENS"))
+        answer = await self._call(self._stub.ModelInfer, request, timeout_s)
+        outputs = {
+            output.name: (output.shape, raw)
+            for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+        }
+        try:
+            shape, vectors = outputs["EMBEDDING"]
+            _, tokens = outputs["TOKENS"]
+        except KeyError as error:
+            raise ServerError(f"wanted EMBEDDING and TOKENS, got {', '.join(outputs) or 'nothing'}") from error
+        # Triton speaks little-endian. Both arrays look into the message and are read-only.
+        return decode(np.frombuffer(vectors, "<f4").reshape(shape), np.frombuffer(tokens, "<i4"), len(texts))
+
+    async def manifest(self, timeout_s: float) -> bytes:
+        """See Transport."""
+        request = _request(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",))
+        answer = await self._call(self._stub.ModelInfer, request, timeout_s)
+        raw: bytes = answer.raw_output_contents[0]
+        return raw[4:]  # one BYTES item, after its length
+
+    async def server_version(self, timeout_s: float) -> str:
+        """See Transport."""
+        answer = await self._call(self._stub.ServerMetadata, service_pb2.ServerMetadataRequest(), timeout_s)
+        return str(answer.version)
+
+    async def close(self) -> None:
+        """See Transport."""
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Any], request: object, timeout_s: float) -> Any:
+        try:
+            return await method(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: grpc.aio.AioRpcError) -> EmbeddingError:
+        message = error.details() or ""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"no answer from grpc://{self._address} in time"
+        elif "failed to connect" in message:
+            message = f"cannot reach grpc://{self._address}: {message.rsplit(': ', 1)[-1]}"
+        return from_status(error.code().name, message)
+
+
+def _request(
+    model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...]
+) -> service_pb2.ModelInferRequest:
+    shape = (len(texts), 1)
+    return service_pb2.ModelInferRequest(
+        model_name=model,
+        inputs=(
+            service_pb2.ModelInferRequest.InferInputTensor(name="TEXT", datatype="BYTES", shape=shape),
+            service_pb2.ModelInferRequest.InferInputTensor(name="MAX_LENGTH", datatype="INT32", shape=shape),
+        ),
+        outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
+        raw_input_contents=(packed_bytes(texts), np.full(shape, max_length, "<i4").tobytes()),
+    )
+
+
+async def _watch_disconnects(channel: grpc.aio.Channel, on_disconnect: Callable[[], None]) -> None:
+    """Tell when the channel leaves READY."""
+    state = channel.get_state()
+    while state is not grpc.ChannelConnectivity.SHUTDOWN:
+        await channel.wait_for_state_change(state)
+        if state is grpc.ChannelConnectivity.READY:
+            on_disconnect()
+        state = channel.get_state()

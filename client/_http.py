@@ -1,0 +1,72 @@
+"""Triton over HTTP, on tritonclient's asynchronous client; tensors travel in binary form, not as JSON numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import aiohttp
+import numpy as np
+from tritonclient.http import InferInput, InferRequestedOutput
+from tritonclient.http.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from client._transport import ENSEMBLE, MANIFEST_STEP
+from client._wire import MIN_LENGTH, Embeddings, decode
+from client.errors import DeadlineExceeded, ServerError, Unavailable, from_status
+
+__all__ = ["HttpTransport"]
+
+
+class HttpTransport:
+    """One pool of kept-alive connections. See Transport for the methods."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        # The deadline of a call is given with the call; the client's own must not undercut it.
+        self._client = InferenceServerClient(address, conn_limit=0, conn_timeout=None)
+
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+        """See Transport."""
+        result = await self._infer(ENSEMBLE, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s)
+        vectors, tokens = result.as_numpy("EMBEDDING"), result.as_numpy("TOKENS")
+        if vectors is None or tokens is None:
+            raise ServerError("wanted EMBEDDING and TOKENS, got only one of them or none")
+        return decode(vectors, tokens, len(texts))
+
+    async def manifest(self, timeout_s: float) -> bytes:
+        """See Transport."""
+        result = await self._infer(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",), timeout_s)
+        return bytes(result.as_numpy("MANIFEST").item())
+
+    async def server_version(self, timeout_s: float) -> str:
+        """See Transport."""
+        metadata = await self._call(self._client.get_server_metadata(), timeout_s)
+        return str(metadata["version"])
+
+    async def close(self) -> None:
+        """See Transport."""
+        await self._client.close()
+
+    async def _infer(
+        self, model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...], timeout_s: float
+    ) -> Any:
+        shape = (len(texts), 1)
+        text = InferInput("TEXT", shape, "BYTES")
+        text.set_data_from_numpy(np.array(texts, dtype=np.object_).reshape(shape))
+        limit = InferInput("MAX_LENGTH", shape, "INT32")
+        limit.set_data_from_numpy(np.full(shape, max_length, np.int32))
+        wanted = [InferRequestedOutput(name) for name in outputs]
+        return await self._call(self._client.infer(model, [text, limit], outputs=wanted), timeout_s)
+
+    async def _call(self, answer: Awaitable[Any], timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except InferenceServerException as error:
+            raise from_status(error.status(), error.message()) from error
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer from http://{self._address} in time") from error
+        except aiohttp.ClientError as error:
+            raise Unavailable(f"cannot reach http://{self._address}: {error}") from error

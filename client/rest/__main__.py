@@ -1,0 +1,54 @@
+"""`python -m client.rest`: run the shim until SIGTERM or Ctrl-C; requests in flight are finished first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from client.rest.app import create_app
+from client.rest.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and return the exit code: 0 after a signal, 1 when the port cannot be had, 2 for a bad setting."""
+    try:
+        settings = CliApp.run(Settings, cli_args=list(sys.argv[1:] if arguments is None else arguments))
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = "-".join(str(part) for part in problem["loc"]).replace("_", "-")
+            flag = f"--{name} (or EMBEDDING_REST_{name.upper().replace('-', '_')}): " if name else ""
+            sys.stderr.write(f"python -m client.rest: {flag}{problem['msg']}\n")
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.stop_timeout_s,
+        )
+    )
+    # uvicorn repeats the signal that ended it, which would make SIGTERM's exit code -15. It was asked for: 0.
+    signal.signal(signal.SIGTERM, _stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The application: one client, and the routers in front of it. Another interface is another router here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from client import AsyncEmbeddingClient, __version__
+from client.rest import embedding, errors, health
+from client.rest.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application. It starts without Triton, and finds it when it is there."""
+    client = AsyncEmbeddingClient(settings.triton_url, timeout_s=settings.triton_timeout_s, limits=settings.limits)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    app = FastAPI(
+        title="Embedding service",
+        description="Texts in, vectors out. Errors of every route have the body of ErrorAnswer.",
+        version=__version__,
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    app.include_router(embedding.router(client, settings))
+    app.include_router(health.router(client, settings))
+    return app

@@ -1,0 +1,67 @@
+"""`GET /health/live`, `GET /health/ready` and `GET /info`: what operators and their machines ask."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import APIRouter, Response
+
+from client import AsyncEmbeddingClient, EmbeddingError, Overloaded, __version__
+from client._wire import MIN_LENGTH
+from client.rest.errors import responses, unready_answer
+from client.rest.schemas import DEFAULT_MAX_LENGTH, InfoAnswer, MaxLength, ServiceLimits, StatusAnswer, Versions
+from client.rest.settings import Settings
+
+__all__ = ["router"]
+
+_log = logging.getLogger(__name__)
+
+
+def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
+    """The routes, in front of a client."""
+    result = APIRouter(tags=["operations"])
+
+    @result.get("/health/live", summary="Whether this process answers")
+    async def live() -> StatusAnswer:
+        """Passes as long as the shim runs; says nothing about the model."""
+        return StatusAnswer(status="live")
+
+    @result.get(
+        "/health/ready", summary="Whether texts can be embedded", response_model=StatusAnswer, responses=responses(503)
+    )
+    async def ready() -> StatusAnswer | Response:
+        """Embeds a text, outside the limits on requests; shedding load counts as ready."""
+        try:
+            await client.check(settings.ready_timeout_s)
+        except Overloaded:
+            return StatusAnswer(status="overloaded")
+        except EmbeddingError as error:
+            _log.warning("not ready: %s: %s", type(error).__name__, error)
+            return unready_answer(error)
+        return StatusAnswer(status="ready")
+
+    @result.get("/info", summary="The model and the limits", responses=responses(503, 504))
+    async def info() -> InfoAnswer:
+        """Asks Triton each time, so that it tells of the model that is served now."""
+        manifest = await client.info(refresh=True)
+        max_length = MaxLength(
+            minimum=MIN_LENGTH,
+            maximum=manifest.max_positions,
+            default=min(DEFAULT_MAX_LENGTH, manifest.max_positions),
+            model=manifest.max_sequence_length,
+        )
+        return InfoAnswer(
+            model=manifest.model,
+            revision=manifest.revision,
+            digest=manifest.digest,
+            license=manifest.license,
+            architecture=manifest.architecture,
+            precision=manifest.precision,
+            graph=manifest.graph,
+            dimensions=manifest.hidden_size,
+            pooling=manifest.pooling,
+            limits=ServiceLimits(texts=settings.max_texts, body_bytes=settings.max_body_bytes, max_length=max_length),
+            versions=Versions(service=__version__, triton=await client.server_version()),
+        )
+
+    return result

@@ -1,0 +1,63 @@
+"""The shim's settings, each declared once: flag --some-name over environment EMBEDDING_REST_SOME_NAME over default."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from client import InvalidInput, Limits
+from client._transport import check_url
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """Serve embeddings over REST, in front of Triton."""
+
+    # Not the prefix EMBEDDING_: Kubernetes gives pods beside a Service `embedding` EMBEDDING_PORT=tcp://10.0.0.1:8000.
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDDING_REST_",
+        frozen=True,
+        cli_prog_name="python -m client.rest",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    triton_url: str = Field("grpc://127.0.0.1:8001", description="Triton's grpc://HOST:PORT or http://HOST:PORT")
+    triton_timeout_s: float = Field(30.0, gt=0, description="seconds that one request to Triton may take")
+    ready_timeout_s: float = Field(5.0, gt=0, description="seconds that GET /health/ready gives its embedding")
+    stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish on SIGTERM")
+    max_texts: int = Field(10_000, ge=1, description="texts in one request")
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1, description="bytes of one request's body")
+    texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
+    texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
+    texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time, below its max_queue_size")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
+
+    @property
+    def limits(self) -> Limits:
+        """The three bounds on texts in flight."""
+        return Limits(self.texts_per_piece, self.texts_in_flight_per_request, self.texts_in_flight)
+
+    @field_validator("triton_url")
+    @classmethod
+    def _check_triton_url(cls, value: str) -> str:
+        try:
+            check_url(value)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if not self.texts_per_piece <= self.texts_in_flight_per_request <= self.texts_in_flight:
+            raise ValueError(
+                "wanted texts-per-piece <= texts-in-flight-per-request <= texts-in-flight, got "
+                f"{self.texts_per_piece}, {self.texts_in_flight_per_request}, {self.texts_in_flight}"
+            )
+        return self

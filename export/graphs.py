@@ -1,0 +1,66 @@
+"""Chooses how the graph is written: the seam where another way of exporting plugs in.
+
+A way of exporting is a module with two functions (see `Exporter`). The padded graph exports every encoder; the packed
+one computes on real tokens only, and says of which models it cannot. To add it, set PACKED below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from export import padded
+from export.encoder import Encoder
+from export.errors import UnsupportedGraph, UnsupportedPrecision
+
+__all__ = ["GRAPHS", "PRECISIONS", "Choice", "Exporter", "choose", "require_precision"]
+
+GRAPHS = ("auto", "packed", "padded")
+PRECISIONS = ("fp32", "fp16", "int8")
+OFFERED_PRECISIONS = ("fp32",)
+
+
+class Exporter(Protocol):
+    """A module that writes graphs."""
+
+    def unsupported_reason(self, model: object) -> str | None:
+        """Why this way of exporting cannot take the module, or None if it can."""
+
+    def to_onnx(self, encoder: Encoder, path: Path) -> None:
+        """Writes the graph to `path` (and `path`.data, see onnx_file.py)."""
+
+
+PADDED: Exporter = padded
+PACKED: Exporter | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which graph is written, and why, for the manifest."""
+
+    graph: str
+    reason: str
+    exporter: Exporter
+
+
+def choose(encoder: Encoder, graph: str) -> Choice:
+    """`auto` takes the packed graph where it can. Raises UnsupportedGraph if `packed` is asked for and cannot be."""
+    if graph not in GRAPHS:
+        raise UnsupportedGraph(f"wanted a graph out of {', '.join(GRAPHS)}, got {graph!r}")
+    if graph == "padded":
+        return Choice("padded", "asked for", PADDED)
+    packed = PACKED
+    obstacle = "the packed graph is not offered yet" if packed is None else packed.unsupported_reason(encoder.model)
+    if packed is not None and obstacle is None:
+        return Choice("packed", "asked for" if graph == "packed" else "supported by this encoder", packed)
+    if graph == "packed":
+        raise UnsupportedGraph(f"{encoder.facts.model} cannot have the packed graph: {obstacle}")
+    return Choice("padded", str(obstacle), PADDED)
+
+
+def require_precision(precision: str) -> None:
+    """Raises UnsupportedPrecision unless the precision is offered."""
+    if precision not in OFFERED_PRECISIONS:
+        known = "not offered yet" if precision in PRECISIONS else "not known"
+        raise UnsupportedPrecision(f"{precision} is {known}; wanted {' or '.join(OFFERED_PRECISIONS)}")

@@ -1,0 +1,36 @@
+"""`python -m server`: what scripts/serve runs once the environment is there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from server import settings as server_settings
+from server.errors import StartError
+from server.model import ensure_exported
+from server.processors import available_processors
+from server.supervisor import Supervisor, check_ports
+from server.triton import find
+
+
+def main() -> int:
+    """Serve until a signal; the exit code is 0 after one, and 1 with the reason on stderr when the start fails."""
+    settings = server_settings.parse()
+    try:
+        check_ports(settings)
+        with tempfile.TemporaryDirectory(prefix="embedding-service-") as runtime:
+            installation = find(Path(runtime))
+            manifest = ensure_exported(settings)
+            sys.stdout.write(f"serve: {manifest.model}, {manifest.hidden_size} dimensions, {manifest.digest[:19]}\n")
+            threads = settings.threads or available_processors()
+            asyncio.run(Supervisor(settings, installation, threads).run())
+    except StartError as error:
+        sys.stderr.write(f"serve: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

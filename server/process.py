@@ -1,0 +1,133 @@
+"""One supervised child process: in a session of its own, its log kept and passed on, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import psutil
+
+from server.errors import ProcessError
+
+__all__ = ["Process"]
+
+_KEPT_LINES = 50
+# Triton 2.51 parses JSON recursively: a body nested 150,000 deep kills it with the usual 8 MiB stack, and survives
+# 4,000,000 with this. Threads reserve it, but only what is used becomes memory.
+_STACK_BYTES = 1 << 30
+_PR_SET_PDEATHSIG = 1
+
+
+class Process:
+    """A running child. `name` is how messages call it; `shows` tells which of its log lines are passed on."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, shows: Callable[[str], bool]) -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+        self._shows = shows
+        self._log = asyncio.create_task(self._read_log())
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        shows: Callable[[str], bool] = lambda line: True,
+    ) -> Process:
+        """Start a command.
+
+        A session of its own keeps the terminal's Ctrl-C away from it: the supervisor alone decides the order of ending.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_prepare_child,
+            limit=1 << 20,
+        )
+        return cls(name, process, shows)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait until it ends by itself."""
+        return await self._process.wait()
+
+    def children(self) -> list[psutil.Process]:
+        """Its live descendants; a killed one that nobody collected yet is not among them."""
+        try:
+            found = psutil.Process(self.pid).children(recursive=True)
+            return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        except psutil.NoSuchProcess:
+            return []
+
+    async def stop(self, timeout_s: float) -> None:
+        """SIGTERM, wait, then SIGKILL for it and everything that it started."""
+        if self.exit_code is None:
+            self._signal(signal.SIGTERM)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.wait(), timeout_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL for it and everything that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.wait()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._log, 1.0)
+
+    def failure(self, what: str) -> ProcessError:
+        """An error that carries the end of the log."""
+        code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
+        log = "".join(f"\n  {line}" for line in self._lines)
+        return ProcessError(f"{self.name} {what}{code}; the end of its log:{log}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def _read_log(self) -> None:
+        stream = self._process.stdout
+        if stream is None:
+            return
+        while raw := await _read_line(stream):
+            line = raw.decode(errors="replace").rstrip()
+            self._lines.append(line)
+            if self._shows(line):
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    """A line; an overlong one in parts, so that no log line can stop the reader."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+    except asyncio.LimitOverrunError as overlong:
+        return await stream.readexactly(overlong.consumed)
+
+
+def _prepare_child() -> None:
+    """Between fork and exec: a deep stack, and an end together with the supervisor, however that one dies."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    stack = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, _STACK_BYTES)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,160 @@
+"""Which Triton this machine has, and the command line and environment that run it on our model repository.
+
+In NVIDIA's image that is /opt/tritonserver with its own C++ backends. Elsewhere it is the server that the PyPI package
+nvidia-pytriton ships, with the stand-in for the missing ONNX Runtime backend from backends/onnxruntime.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.errors import PlatformError
+from server.settings import ROOT, Settings
+
+__all__ = ["Installation", "command", "environment", "find", "has_gpu"]
+
+_IMAGE = Path("/opt/tritonserver")
+_OLDEST_GLIBC = (2, 35)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A Triton server on this machine.
+
+    `library_directories` must be on LD_LIBRARY_PATH. `stand_in` tells whether backends/onnxruntime takes the place of
+    the C++ backend.
+    """
+
+    binary: Path
+    backend_directory: Path
+    library_directories: tuple[Path, ...]
+    stand_in: bool
+
+
+def find(runtime_directory: Path) -> Installation:
+    """Find Triton; lay out the backends of the pip one in `runtime_directory`.
+
+    Raises:
+        PlatformError: there is none that runs here; says what is missing and what to do.
+    """
+    if (binary := _IMAGE / "bin" / "tritonserver").is_file():
+        return Installation(binary, _IMAGE / "backends", (), stand_in=False)
+    _check_platform()
+    package = _site_package("pytriton") / "tritonserver"
+    backends = _lay_out_backends(package, runtime_directory / "backends")
+    libraries = (package.parent.parent / "nvidia_pytriton.libs", _shared_libpython().parent)
+    return Installation(package / "bin" / "tritonserver", backends, libraries, stand_in=True)
+
+
+def command(settings: Settings, installation: Installation, threads: int, shm_prefix: str) -> list[str]:
+    """Triton's command line."""
+    # Without a GPU these only bring warnings.
+    no_gpu = [] if has_gpu() else ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return [
+        str(installation.binary),
+        *no_gpu,
+        f"--model-repository={settings.model_repository}",
+        f"--backend-directory={installation.backend_directory}",
+        # Loading a model over the network is running code sent over the network.
+        "--model-control-mode=none",
+        "--exit-on-error=true",
+        f"--http-address={settings.host}",
+        f"--http-port={settings.http_port}",
+        f"--grpc-address={settings.host}",
+        f"--grpc-port={settings.grpc_port}",
+        f"--metrics-address={settings.host}",
+        f"--metrics-port={settings.metrics_port}",
+        f"--exit-timeout-secs={int(settings.stop_timeout_s)}",
+        "--log-format=ISO8601",
+        # One thread pool for all sessions, of the size that we may really use. The C++ backend reads it here; the
+        # stand-in, which Triton does not hand it to, from the environment.
+        "--backend-config=onnxruntime,enable-global-threadpool=1",
+        f"--backend-config=onnxruntime,intra_op_thread_count={threads}",
+        # A prefix of our own, so that what a killed Triton leaves in /dev/shm can be removed.
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+    ]
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA driver loaded."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def environment(base: Mapping[str, str], installation: Installation, threads: int) -> dict[str, str]:
+    """Triton's environment: thread counts, and where its Python steps find their packages."""
+    result = dict(base)
+    libraries = [str(path) for path in installation.library_directories]
+    result["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [base.get("LD_LIBRARY_PATH")])])
+    if installation.stand_in:
+        # The stubs ignore PYTHONPATH; they take the environment of the first python3 on PATH.
+        result["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), base.get("PATH", os.defpath)])
+        result["ONNXRUNTIME_INTRA_OP_THREADS"] = str(threads)
+    result["TOKENIZERS_PARALLELISM"] = "true"
+    result["RAYON_NUM_THREADS"] = str(threads)
+    # Pooling is memory-bound and runs beside bert: threads of its own would only take bert's.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        result[variable] = "1"
+    return result
+
+
+def _check_platform() -> None:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise PlatformError(
+            f"wanted Linux on x86-64, the only platform of Triton's pip package, got {sys.platform} on "
+            f"{platform.machine()}: use NVIDIA's container image there (docker-compose.yml)"
+        )
+    name, version = platform.libc_ver()
+    if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_GLIBC:
+        raise PlatformError(
+            f"wanted glibc 2.35 or newer (Debian 12, Ubuntu 22.04), got {version}: use a newer system or "
+            "NVIDIA's container image"
+        )
+
+
+def _site_package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise PlatformError(f"wanted the Python package {name} in this environment, found none: run scripts/serve")
+    return Path(spec.origin).parent
+
+
+def _shared_libpython() -> Path:
+    """The shared libpython that Triton's Python steps run in."""
+    library = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    directories = [sysconfig.get_config_var("LIBDIR"), f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"]
+    for directory in directories:
+        if directory and (path := Path(directory) / library).exists():
+            return path
+    if found := ctypes.util.find_library(library.removeprefix("lib").removesuffix(".so.1.0")):
+        return Path(found)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    raise PlatformError(
+        f"wanted {library}, which Triton's Python steps run in, found none: on Debian and Ubuntu run "
+        f"'apt-get install libpython{version}'; a self-built Python needs --enable-shared"
+    )
+
+
+def _lay_out_backends(package: Path, target: Path) -> Path:
+    """A backend directory of copies: Triton refuses a Python-based backend behind a symbolic link."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = package / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise PlatformError(
+            f"wanted Triton's stub for Python {version}, found none in nvidia-pytriton: use Python 3.11"
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(package / "backends" / "python", target / "python")
+    shutil.copy2(stub, target / "python" / stub.name)
+    shutil.copytree(
+        ROOT / "backends" / "onnxruntime", target / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return target

@@ -1,0 +1,182 @@
+"""The server program: its start, its refusals, what it heals, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.service import ROOT, Service, copy_static_files, free_ports, serving
+
+pytestmark = pytest.mark.triton
+
+
+def run_server(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the server where it must refuse to start."""
+    ports = [str(port) for port in free_ports(4)]
+    flags = ("--rest-port", "--http-port", "--grpc-port", "--metrics-port")
+    given = [item for pair in zip(flags, ports, strict=True) for item in pair]
+    command = [sys.executable, "-m", "server", *given, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+@pytest.fixture
+def own_service(model_repository: Path) -> Iterator[Service]:
+    """A service that a test may hurt."""
+    with serving(model_repository) as running:
+        yield running
+
+
+def processes(service: Service) -> dict[str, psutil.Process]:
+    """The service's live processes: triton, rest, and each step by its model's name."""
+    found = {}
+    for process in psutil.Process(service.pid).children(recursive=True):
+        if process.status() == psutil.STATUS_ZOMBIE:
+            continue
+        command = process.cmdline()
+        if command[0].endswith("tritonserver"):
+            found["triton"] = process
+        elif "client.rest" in command:
+            found["rest"] = process
+        elif command[0].endswith("triton_python_backend_stub"):
+            # The stub's arguments name the model file and, as the shared memory region, the instance.
+            name = next(step for step in ("tokenizer", "bert", "pooling") if any(f"{step}_0" in a for a in command))
+            found[name] = process
+    return found
+
+
+def embeds(service: Service) -> bool:
+    try:
+        answer = httpx.post(f"{service.rest_url}/embedding", json={"texts": ["hello"]}, timeout=5)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
+
+
+def test_listens_on_loopback_only(service: Service) -> None:
+    listening = {
+        connection.laddr
+        for process in [psutil.Process(service.pid), *psutil.Process(service.pid).children(recursive=True)]
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {address.port for address in listening} == {
+        service.rest_port,
+        service.http_port,
+        service.grpc_port,
+        service.metrics_port,
+    }
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_models_cannot_be_loaded_over_the_network(service: Service) -> None:
+    for action in ("load", "unload"):
+        answer = httpx.post(f"{service.http_url}/v2/repository/models/bert/{action}", timeout=10)
+        assert answer.status_code >= 400
+        assert embeds(service)
+
+
+def test_serving_loads_neither_torch_nor_transformers(service: Service) -> None:
+    for process in [psutil.Process(service.pid), *processes(service).values()]:
+        mapped = {Path(region.path).name for region in process.memory_maps()}
+        assert not {name for name in mapped if name.startswith("libtorch")}, process
+
+
+@pytest.mark.parametrize("victim", ["bert", "tokenizer", "pooling", "triton", "rest"])
+def test_heals_after_kill(own_service: Service, victim: str) -> None:
+    assert embeds(own_service)
+    began = time.monotonic()
+    processes(own_service)[victim].kill()
+    # The death must be seen before recovery can be: a killed step leaves Triton "ready" and failing.
+    while embeds(own_service) and time.monotonic() - began < 2:
+        time.sleep(0.02)
+    while not embeds(own_service):
+        assert time.monotonic() - began < 15, f"not healed\n{own_service.log.read_text()}"
+        time.sleep(0.1)
+    assert "starting it anew" in own_service.log.read_text()
+
+
+def test_leaves_no_shared_memory_behind(model_repository: Path) -> None:
+    with serving(model_repository) as running:
+        prefix = f"embedding-{running.pid}-"
+        assert list(Path("/dev/shm").glob(f"{prefix}*"))
+        processes(running)["bert"].kill()
+        deadline = time.monotonic() + 15
+        while "starting it anew" not in running.log.read_text() or not embeds(running):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert not list(Path("/dev/shm").glob(f"{prefix}*"))
+
+
+def test_ctrl_c_stops_cleanly(model_repository: Path) -> None:
+    with serving(model_repository) as running:
+        os.kill(running.pid, signal.SIGINT)
+        process = psutil.Process(running.pid)
+        deadline = time.monotonic() + 20
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # `serving` now finds it ended; its exit code must be 0 all the same.
+
+
+def test_killed_supervisor_takes_its_children_along(model_repository: Path) -> None:
+    with serving(model_repository, killed=True) as running:
+        children = psutil.Process(running.pid).children(recursive=True)
+        os.kill(running.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(children, timeout=25)
+        assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_port_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run_server("--http-port", port)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "--http-port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rest-port", "99999"], "wanted a port from 1 to 65535, got 99999"),
+        (["--threads", "-1"], "wanted 0 or more, got -1"),
+        (["--rest-port", "8000", "--http-port", "8000"], "wanted different ports"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_bad_flags(arguments: list[str], message: str) -> None:
+    done = run_server(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_damaged_model_file(tmp_path: Path, model_repository: Path) -> None:
+    copy_static_files(tmp_path)
+    for model in ("tokenizer", "bert", "pooling"):
+        for name in ("manifest.json", "tokenizer.json", "model.onnx"):
+            if (source := model_repository / model / "1" / name).is_file():
+                (tmp_path / model / "1" / name).write_bytes(source.read_bytes())
+    graph = tmp_path / "bert" / "1" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    done = run_server("--model-repository", str(tmp_path))
+    assert done.returncode == 1
+    assert "bert/1/model.onnx" in done.stderr
+
+
+def test_unknown_model_is_a_clear_failure(tmp_path: Path) -> None:
+    copy_static_files(tmp_path)
+    done = run_server("--model-repository", str(tmp_path), "--model", "/nonexistent/folder")
+    assert done.returncode == 1
+    assert "the export of /nonexistent/folder failed" in done.stderr

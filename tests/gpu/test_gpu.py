@@ -1,0 +1,54 @@
+"""What needs an NVIDIA GPU: CUDA is really used, vectors are right, batching acts.
+
+Run by `scripts/test -m gpu`. Not run yet: no machine that this was built on had a GPU.
+"""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import session
+
+from tests.support.reference import Reference
+from tests.support.service import Service
+from tests.support.triton import Triton
+
+pytestmark = pytest.mark.gpu
+
+# TF32 matrix products of the newer GPUs have 10 bits of mantissa.
+TOLERANCE = 5e-3
+
+
+def test_cuda_is_really_used(model_repository: Path) -> None:
+    opened = session.open_session(model_repository / "bert/1/model.onnx", ort.SessionOptions(), "GPU", 0)
+    assert opened.get_providers()[0] == "CUDAExecutionProvider"
+
+
+def test_triton_puts_bert_on_the_gpu(triton: Triton) -> None:
+    groups = triton.client.get_model_config("bert").config.instance_group
+    assert [group.kind for group in groups] == [groups[0].KIND_GPU]
+
+
+def test_vectors(service: Service, triton: Triton, reference: Reference, real_texts: list[str]) -> None:
+    texts = random.Random(1).sample(real_texts, 64)
+    difference = np.abs(triton.embed(texts, 128) - reference.embed(texts, 128)).max()
+    assert difference < TOLERANCE
+
+
+def test_a_vector_does_not_depend_on_its_batch(triton: Triton, real_texts: list[str]) -> None:
+    texts = random.Random(2).sample(real_texts, 64)
+    together = triton.embed(texts, 128)
+    alone = np.concatenate([triton.embed([text], 128) for text in texts])
+    assert np.abs(together - alone).max() < TOLERANCE
+
+
+def test_batching_acts(triton: Triton, real_texts: list[str]) -> None:
+    before = triton.statistics("bert")
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(lambda text: triton.embed([text], 128), real_texts[:640]))
+    assert triton.mean_batch_size("bert", before) > 1.5
