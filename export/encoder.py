@@ -87,15 +87,21 @@ def from_source(source: Source) -> Encoder:
     if not (pipeline.transformer / "config.json").is_file():
         raise ModelNotFound(f"{folder} is not a model: it has no config.json")
     try:
-        config = transformers.AutoConfig.from_pretrained(folder)
+        # trust_remote_code is named to be refused: left out, transformers asks on the terminal.
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.is_encoder_decoder or getattr(config, "is_decoder", False):
             raise UnsupportedArchitecture(f"{source.model}: wanted an encoder, got {config.model_type}, which decodes")
         # Eager attention: plain matrix products and a softmax, which ONNX Runtime knows best, and which stays finite
         # where scaled_dot_product_attention gives NaN, on a row without any token.
         model, info = transformers.AutoModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
+            trust_remote_code=False,
         )
-        reference = transformers.AutoTokenizer.from_pretrained(folder)
+        reference = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UnsupportedArchitecture(f"transformers cannot load {source.model}: {error}") from error
     model.eval()

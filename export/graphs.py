@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from export import padded
 from export.encoder import Encoder
 from export.errors import UnsupportedGraph, UnsupportedPrecision
@@ -24,7 +26,7 @@ OFFERED_PRECISIONS = ("fp32",)
 class Exporter(Protocol):
     """A module that writes graphs."""
 
-    def unsupported_reason(self, model: object) -> str | None:
+    def unsupported_reason(self, model: torch.nn.Module) -> str | None:
         """Why this way of exporting cannot take the module, or None if it can."""
 
     def to_onnx(self, encoder: Encoder, path: Path) -> None:

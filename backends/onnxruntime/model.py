@@ -1,7 +1,8 @@
 """The ONNX Runtime backend for a Triton that has none: a stand-in for NVIDIA's C++ backend of the same name.
 
 Triton from PyPI ships no ONNX Runtime backend; this Python-based backend fills the gap, so that
-`backend: "onnxruntime"` means the same with both. Per execute it gathers all requests, runs the graph once and splits the outputs:
+`backend: "onnxruntime"` means the same with both. Per execute it gathers all requests, runs the graph once and splits
+the outputs:
 
     graph inputs: (batch of each request, ...)  ->  run on (sum of batches, ...)  ->  graph outputs per request
 
