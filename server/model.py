@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 from export.errors import ManifestInvalid
 from export.manifest import Manifest, check
+from export.sources import folder_digest
 from server.errors import ModelError
+from server.process import Process
 from server.settings import ROOT, Settings
 
 __all__ = ["ensure_exported"]
 
 
-def ensure_exported(settings: Settings) -> Manifest:
+async def ensure_exported(settings: Settings) -> Manifest:
     """Export unless the repository already holds the wanted model, whole.
 
     Without `settings.model` whatever is there is served; an empty repository gets the default model.
@@ -22,39 +24,40 @@ def ensure_exported(settings: Settings) -> Manifest:
     Raises:
         ModelError: the export failed, or what is there is damaged.
     """
-    manifest_path = settings.model_repository / "bert" / "1" / "manifest.json"
-    if manifest_path.is_file():
-        manifest = _check(settings.model_repository)
-        if settings.model is None or _is_export_of(manifest, manifest_path, settings.model, settings.revision):
-            return manifest
-    _export(settings)
-    return _check(settings.model_repository)
+    repository = settings.model_repository
+    if (repository / "bert" / "1" / "manifest.json").is_file():
+        try:
+            manifest = check(repository)
+        except ManifestInvalid as error:
+            # A named model replaces what is there, damaged or not.
+            if settings.model is None:
+                raise ModelError(str(error)) from error
+        else:
+            if settings.model is None or _is_export_of(manifest, settings.model, settings.revision):
+                return manifest
+    await _export(settings)
+    return check(repository)
 
 
-def _check(model_repository: Path) -> Manifest:
-    try:
-        return check(model_repository)
-    except ManifestInvalid as error:
-        raise ModelError(str(error)) from error
+def _is_export_of(manifest: Manifest, model: str, revision: str | None) -> bool:
+    if (folder := Path(model)).is_dir():
+        # A folder has neither a name of its own nor a revision: its content tells.
+        return manifest.revision == folder_digest(folder)
+    return manifest.model == model and revision in (None, manifest.revision)
 
 
-def _is_export_of(manifest: Manifest, manifest_path: Path, model: str, revision: str | None) -> bool:
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        return manifest.model == model and revision in (None, manifest.revision)
-    # A folder has no revision: what was changed after the export is exported anew.
-    changed = max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
-    return manifest.model == folder.resolve().name and changed <= manifest_path.stat().st_mtime
-
-
-def _export(settings: Settings) -> None:
+async def _export(settings: Settings) -> None:
     # A process of its own: torch and transformers stay out of the server's memory.
     command = [sys.executable, "-m", "export", "--out", str(settings.model_repository)]
     if settings.model:
         command += ["--model", settings.model]
     if settings.revision:
         command += ["--revision", settings.revision]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    process = await Process.start("the export", command, {**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        code = await process.wait()
+    finally:
+        await process.kill()  # it is still there when we are asked to stop
     if code != 0:
         raise ModelError(
             f"the export of {settings.model or 'the default model'} failed with exit code {code}, see above"

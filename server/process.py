@@ -16,13 +16,15 @@ import psutil
 
 from server.errors import ProcessError
 
-__all__ = ["Process"]
+__all__ = ["TRITON_STACK_BYTES", "Process"]
 
 _KEPT_LINES = 50
 # Triton 2.51 parses JSON recursively: a body nested 150,000 deep kills it with the usual 8 MiB stack, and survives
 # 4,000,000 with this. Threads reserve it, but only what is used becomes memory.
-_STACK_BYTES = 1 << 30
+TRITON_STACK_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
+# Looked up here and not in the child: between fork and exec only the simplest things are safe.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 class Process:
@@ -43,6 +45,7 @@ class Process:
         command: Sequence[str],
         environment: Mapping[str, str],
         shows: Callable[[str], bool] = lambda line: True,
+        stack_bytes: int | None = None,
     ) -> Process:
         """Start a command.
 
@@ -55,7 +58,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_prepare_child,
+            preexec_fn=lambda: _prepare_child(stack_bytes),
             limit=1 << 20,
         )
         return cls(name, process, shows)
@@ -70,17 +73,17 @@ class Process:
         return await self._process.wait()
 
     def children(self) -> list[psutil.Process]:
-        """Its live descendants; a killed one that nobody collected yet is not among them."""
+        """Its descendants."""
         try:
-            found = psutil.Process(self.pid).children(recursive=True)
-            return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+            return psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, wait, then SIGKILL for it and everything that it started."""
         if self.exit_code is None:
-            self._signal(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.wait(), timeout_s)
         await self.kill()
@@ -90,18 +93,13 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         await self.wait()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._log, 1.0)
+        await asyncio.wait({self._log}, timeout=1.0)
 
     def failure(self, what: str) -> ProcessError:
         """An error that carries the end of the log."""
         code = "" if self.exit_code is None else f" (exit code {self.exit_code})"
         log = "".join(f"\n  {line}" for line in self._lines)
         return ProcessError(f"{self.name} {what}{code}; the end of its log:{log}")
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
 
     async def _read_log(self) -> None:
         stream = self._process.stdout
@@ -111,8 +109,10 @@ class Process:
             line = raw.decode(errors="replace").rstrip()
             self._lines.append(line)
             if self._shows(line):
-                sys.stderr.write(f"{line}\n")
-                sys.stderr.flush()
+                # Nobody may read our own output any more; the child's must be read on, or it would block.
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(f"{line}\n")
+                    sys.stderr.flush()
 
 
 async def _read_line(stream: asyncio.StreamReader) -> bytes:
@@ -125,9 +125,10 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
         return await stream.readexactly(overlong.consumed)
 
 
-def _prepare_child() -> None:
-    """Between fork and exec: a deep stack, and an end together with the supervisor, however that one dies."""
-    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    stack = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, _STACK_BYTES)
-    resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare_child(stack_bytes: int | None) -> None:
+    """Between fork and exec: an end together with the supervisor, however that one dies, and maybe a deeper stack."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if stack_bytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+        stack = stack_bytes if hard == resource.RLIM_INFINITY else min(hard, stack_bytes)
+        resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))

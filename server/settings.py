@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Settings:
     @property
     def probe_host(self) -> str:
         """The address by which this machine reaches its own service."""
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return "127.0.0.1" if self.host == "0.0.0.0" else self.host
 
     @property
     def ports(self) -> dict[str, int]:
@@ -81,6 +82,14 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
             command_line.error(f"--{flag.replace('_', '-')}: wanted a port from 1 to 65535, got {port}")
     if values.threads < 0:
         command_line.error(f"--threads: wanted 0 or more, got {values.threads}")
+    try:
+        # One address for all: Triton and the shim would choose differently among several. IPv6 is not offered.
+        values.host = socket.getaddrinfo(values.host, None, socket.AF_INET)[0][4][0]
+    except OSError as error:
+        command_line.error(f"--host: wanted an IPv4 address or a name that has one, got {values.host!r} ({error})")
+    values.model_repository = values.model_repository.expanduser().resolve()
+    if values.model and (folder := Path(values.model).expanduser()).is_dir():
+        values.model = str(folder.resolve())
     settings = Settings(**vars(values))
     if len(set(settings.ports.values())) < len(settings.ports):
         command_line.error(f"wanted different ports, got {settings.ports}")

@@ -1,11 +1,11 @@
 """Starts Triton and the REST shim in order, restarts what certainly died, and stops both on a signal.
 
-    start:  Triton -> ready -> REST shim -> one real embedding -> "ready: URL"
+    start:  Triton -> one real embedding -> REST shim -> one more through it -> "ready: URL"
     watch:  Triton or the shim ended, or a process of a Triton step is gone  -> start that one anew
-    stop:   SIGTERM or SIGINT -> the shim finishes its requests -> Triton ends -> exit code 0
+    stop:   SIGTERM, SIGINT or SIGHUP -> the shim finishes its requests -> Triton ends -> exit code 0
 
-Triton 2.51 reports READY while the process of a Python step is dead and every request fails, and it does not start
-the process anew; so the loss of one is a certain death of Triton (a stub is never replaced while Triton runs).
+Triton 2.51 reports READY while the process of a Python step is dead and every request fails, and it never starts such a
+process anew; so the loss of one is a certain death of Triton, and its readiness is asked for by an embedding.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
-import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import psutil
 
-from server.errors import PortTakenError, ProcessError
-from server.process import Process
+from server.errors import ProcessError
+from server.model import ensure_exported
+from server.process import TRITON_STACK_BYTES, Process
 from server.settings import ROOT, Settings
 from server.triton import Installation, command, environment, has_gpu
 
@@ -34,6 +37,14 @@ _WATCH_S = 0.5
 # orchestrator, which can see more than we do.
 _TROUBLE_S = 60.0
 _MAX_RESTARTS = 5
+# What a process gets beyond the time for its requests, for its own end.
+_EXIT_S = 2.0
+_EMBEDDING = {
+    "inputs": [
+        {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["ready?"]},
+        {"name": "MAX_LENGTH", "shape": [1, 1], "datatype": "INT32", "data": [8]},
+    ]
+}
 
 
 class Supervisor:
@@ -43,17 +54,18 @@ class Supervisor:
         self._settings = settings
         self._installation = installation
         self._threads = threads
-        self._shm_prefix = f"embedding-{os.getpid()}-"
+        # Random, because containers may share /dev/shm and all have the process number 1.
+        self._shm_prefix = f"embedding-{os.getpid()}-{secrets.token_hex(4)}-"
         self._triton: Process | None = None
+        self._steps: list[psutil.Process] = []
         self._rest: Process | None = None
-        self._triton_children = 0
         self._restarts: list[float] = []
 
     async def run(self) -> None:
         """Start, watch, stop."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(self._serve())
@@ -68,32 +80,35 @@ class Supervisor:
             await self._stop()
 
     async def _serve(self) -> None:
+        manifest = await ensure_exported(self._settings)
+        _say(f"serve: {manifest.model}, {manifest.hidden_size} dimensions, {manifest.digest[:19]}")
         await self._start_triton()
         if self._settings.rest:
             await self._start_rest()
-            _say(f"ready: http://{self._settings.probe_host}:{self._settings.rest_port}", prefix="")
+            _say(f"ready: http://{self._settings.probe_host}:{self._settings.rest_port}")
         else:
-            _say(f"ready: grpc://{self._settings.probe_host}:{self._settings.grpc_port}", prefix="")
+            _say(f"ready: grpc://{self._settings.probe_host}:{self._settings.grpc_port}")
         while True:
-            await self._watch()
+            await asyncio.sleep(_WATCH_S)
+            await self._heal_triton()
+            if self._rest and self._rest.exit_code is not None:
+                self._count_restart(f"the REST shim ended with exit code {self._rest.exit_code}")
+                await self._start_rest()
 
-    async def _watch(self) -> None:
-        """Wait for a certain death, and heal it."""
-        await asyncio.sleep(_WATCH_S)
-        if self._triton and (death := self._death_of_triton(self._triton)):
-            self._count_restart(death)
-            # A killed step makes Triton hang in its shutdown, and what is in flight is lost in any case.
-            await self._triton.kill()
-            self._remove_shared_memory()
-            await self._start_triton()
-        if self._rest and self._rest.exit_code is not None:
-            self._count_restart(f"the REST shim ended with exit code {self._rest.exit_code}")
-            await self._start_rest()
+    async def _heal_triton(self) -> None:
+        """Start Triton anew if it is certainly dead."""
+        if self._triton is None or (death := self._death_of(self._triton)) is None:
+            return
+        self._count_restart(death)
+        # A killed step makes Triton hang in its shutdown, and what is in flight is lost in any case.
+        await self._triton.kill()
+        self._remove_shared_memory()
+        await self._start_triton()
 
-    def _death_of_triton(self, triton: Process) -> str | None:
+    def _death_of(self, triton: Process) -> str | None:
         if triton.exit_code is not None:
             return f"Triton ended with exit code {triton.exit_code}"
-        if len(triton.children()) < self._triton_children:
+        if not all(_lives(step) for step in self._steps):
             return "a process of a Triton step is dead"
         return None
 
@@ -103,37 +118,54 @@ class Supervisor:
         if len(self._restarts) >= _MAX_RESTARTS:
             raise ProcessError(f"{reason}, after {_MAX_RESTARTS} restarts within {_TROUBLE_S:.0f} s: giving up")
         self._restarts.append(now)
-        _say(f"{reason}: starting it anew")
+        _say(f"serve: {reason}: starting it anew")
 
     async def _start_triton(self) -> None:
         began = time.monotonic()
-        _say("starting Triton")
+        _say("serve: starting Triton")
         settings = self._settings
-        self._triton = await Process.start(
+        triton = await Process.start(
             "Triton",
             command(settings, self._installation, self._threads, self._shm_prefix),
             environment(os.environ, self._installation, self._threads),
             shows=_is_warning,
+            stack_bytes=TRITON_STACK_BYTES,
         )
-        await self._wait_ready(self._triton, f"http://{settings.probe_host}:{settings.http_port}/v2/health/ready")
-        self._triton_children = len(self._triton.children())
-        _say(f"Triton is ready after {time.monotonic() - began:.1f} s")
+        self._triton, self._steps = triton, []
+        url = f"http://{settings.probe_host}:{settings.http_port}/v2/models/embedding/infer"
+        await self._wait(triton, lambda http: http.post(url, json=_EMBEDDING))
+        self._steps = triton.children()
+        _say(f"serve: Triton is ready after {time.monotonic() - began:.1f} s, an embedding included")
 
     async def _start_rest(self) -> None:
         began = time.monotonic()
-        _say("starting the REST shim")
+        _say("serve: starting the REST shim")
         settings = self._settings
         arguments = ["--host", settings.host, "--port", str(settings.rest_port)]
         arguments += ["--triton-url", f"grpc://{settings.probe_host}:{settings.grpc_port}"]
-        rest_environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self._rest = await Process.start(
-            "the REST shim", [sys.executable, "-m", "client.rest", *arguments], rest_environment
+        arguments += ["--stop-timeout-s", str(int(settings.stop_timeout_s))]
+        rest = await Process.start(
+            "the REST shim",
+            [sys.executable, "-m", "client.rest", *arguments],
+            {**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        # The shim's readiness is a real embedding.
-        await self._wait_ready(self._rest, f"http://{settings.probe_host}:{settings.rest_port}/health/ready")
-        _say(f"the REST shim is ready after {time.monotonic() - began:.1f} s, an embedding included")
+        self._rest = rest
+        # The shim's readiness is a real embedding, and Triton may die while we wait for it.
+        url = f"http://{settings.probe_host}:{settings.rest_port}/health/ready"
+        await self._wait(rest, lambda http: http.get(url), self._heal_triton)
+        _say(f"serve: the REST shim is ready after {time.monotonic() - began:.1f} s, an embedding included")
 
-    async def _wait_ready(self, process: Process, url: str) -> None:
+    async def _wait(
+        self,
+        process: Process,
+        ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]],
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Wait until a process answers OK.
+
+        Raises:
+            ProcessError: it ended, or the time is up.
+        """
         deadline = time.monotonic() + self._settings.start_timeout_s
         async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
             while time.monotonic() < deadline:
@@ -141,19 +173,24 @@ class Supervisor:
                     await process.kill()
                     raise process.failure("ended while it started")
                 with contextlib.suppress(httpx.TransportError):
-                    if (await http.get(url)).status_code == httpx.codes.OK:
+                    if (await ask(http)).status_code == httpx.codes.OK:
                         return
+                if meanwhile is not None:
+                    await meanwhile()
                 await asyncio.sleep(_POLL_S)
         raise process.failure(f"was not ready after {self._settings.start_timeout_s:.0f} s")
 
     async def _stop(self) -> None:
         # The shim first: it finishes the requests that it has accepted, which needs Triton.
-        if self._rest:
-            await self._rest.stop(self._settings.stop_timeout_s)
-        if self._triton:
-            # Triton itself waits that long for requests in flight; a little more for its own exit.
-            await self._triton.stop(self._settings.stop_timeout_s + 2.0)
-        self._remove_shared_memory()
+        try:
+            if self._rest:
+                await self._rest.stop(self._settings.stop_timeout_s + _EXIT_S)
+        finally:
+            try:
+                if self._triton:
+                    await self._triton.stop(self._settings.stop_timeout_s + _EXIT_S)
+            finally:
+                self._remove_shared_memory()
 
     def _remove_shared_memory(self) -> None:
         """Remove the regions that a killed Triton leaves behind: nobody else would."""
@@ -161,22 +198,12 @@ class Supervisor:
             path.unlink(missing_ok=True)
 
 
-def check_ports(settings: Settings) -> None:
-    """Refuse a port that somebody listens on, before anything is started.
-
-    Raises:
-        PortTakenError: names the port's flag.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    for flag, port in settings.ports.items():
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except OSError as error:
-                raise PortTakenError(
-                    f"cannot listen on {settings.host} port {port}: {error.strerror}; choose another with --{flag}"
-                ) from error
+def _lives(process: psutil.Process) -> bool:
+    """Whether it is still that process, and more than an entry that nobody has collected."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 # What Triton's build with CUDA says on every machine without a GPU, where nothing is wrong.
@@ -191,6 +218,8 @@ def _is_warning(line: str) -> bool:
     return not (len(fields) > 1 and fields[1] in {"I", "V"}) and not line.startswith(("+", "|")) and bool(line.strip())
 
 
-def _say(line: str, prefix: str = "serve: ") -> None:
-    sys.stdout.write(f"{prefix}{line}\n")
-    sys.stdout.flush()
+def _say(line: str) -> None:
+    """Tell the user; who closed our output does not want to know, and the service goes on."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

@@ -6,13 +6,15 @@ nvidia-pytriton ships, with the stand-in for the missing ONNX Runtime backend fr
 
 from __future__ import annotations
 
-import ctypes.util
+import contextlib
+import hashlib
 import importlib.util
 import os
 import platform
 import shutil
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +42,8 @@ class Installation:
     stand_in: bool
 
 
-def find(runtime_directory: Path) -> Installation:
-    """Find Triton; lay out the backends of the pip one in `runtime_directory`.
+def find() -> Installation:
+    """Find Triton; lay out the backends of the pip one.
 
     Raises:
         PlatformError: there is none that runs here; says what is missing and what to do.
@@ -50,7 +52,7 @@ def find(runtime_directory: Path) -> Installation:
         return Installation(binary, _IMAGE / "backends", (), stand_in=False)
     _check_platform()
     package = _site_package("pytriton") / "tritonserver"
-    backends = _lay_out_backends(package, runtime_directory / "backends")
+    backends = _lay_out_backends(package)
     libraries = (package.parent.parent / "nvidia_pytriton.libs", _shared_libpython().parent)
     return Installation(package / "bin" / "tritonserver", backends, libraries, stand_in=True)
 
@@ -130,12 +132,14 @@ def _site_package(name: str) -> Path:
 def _shared_libpython() -> Path:
     """The shared libpython that Triton's Python steps run in."""
     library = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    directories = [sysconfig.get_config_var("LIBDIR"), f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"]
+    directories = [
+        sysconfig.get_config_var("LIBDIR"),
+        f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}",
+        f"{sys.base_prefix}/lib",
+    ]
     for directory in directories:
         if directory and (path := Path(directory) / library).exists():
             return path
-    if found := ctypes.util.find_library(library.removeprefix("lib").removesuffix(".so.1.0")):
-        return Path(found)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     raise PlatformError(
         f"wanted {library}, which Triton's Python steps run in, found none: on Debian and Ubuntu run "
@@ -143,18 +147,28 @@ def _shared_libpython() -> Path:
     )
 
 
-def _lay_out_backends(package: Path, target: Path) -> Path:
-    """A backend directory of copies: Triton refuses a Python-based backend behind a symbolic link."""
+def _lay_out_backends(package: Path) -> Path:
+    """A backend directory of copies: Triton refuses a Python-based backend behind a symbolic link.
+
+    It is named by its content, so that servers share it, and none changes or removes what another one uses.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = package / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
-        raise PlatformError(
-            f"wanted Triton's stub for Python {version}, found none in nvidia-pytriton: use Python 3.11"
-        )
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(package / "backends" / "python", target / "python")
-    shutil.copy2(stub, target / "python" / stub.name)
-    shutil.copytree(
-        ROOT / "backends" / "onnxruntime", target / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
-    )
+        raise PlatformError(f"wanted Triton's stub for Python {version}, nvidia-pytriton has none: use Python 3.11")
+    stand_in = ROOT / "backends" / "onnxruntime"
+    content = b"".join(path.read_bytes() for path in [stub, *sorted(stand_in.glob("*.py"))])
+    cache = ROOT / ".cache"
+    target = cache / f"backends-{hashlib.sha256(content).hexdigest()[:12]}"
+    if target.is_dir():
+        return target
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as staging:
+        backends = Path(staging) / "backends"
+        shutil.copytree(package / "backends" / "python", backends / "python")
+        shutil.copy2(stub, backends / "python" / stub.name)
+        shutil.copytree(stand_in, backends / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__"))
+        # Whoever comes second finds it done.
+        with contextlib.suppress(OSError):
+            backends.rename(target)
     return target

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from tests.support.reference import Reference
@@ -17,8 +18,9 @@ from tests.support.triton import Triton
 
 
 def pytest_report_header() -> list[str]:
-    packages = ("nvidia-pytriton", "onnxruntime-gpu", "tokenizers", "tritonclient", "transformers", "torch", "numpy")
-    return [f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages)]
+    packages = ("nvidia-pytriton", "tokenizers", "tritonclient", "transformers", "torch", "numpy")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return [f"python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, {versions}"]
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ import onnxruntime as ort
 TRITON_TYPES: Final = {
     "tensor(bool)": "TYPE_BOOL",
     "tensor(uint8)": "TYPE_UINT8",
+    "tensor(uint16)": "TYPE_UINT16",
+    "tensor(uint32)": "TYPE_UINT32",
+    "tensor(uint64)": "TYPE_UINT64",
     "tensor(int8)": "TYPE_INT8",
     "tensor(int16)": "TYPE_INT16",
     "tensor(int32)": "TYPE_INT32",
@@ -25,6 +28,13 @@ TRITON_TYPES: Final = {
     "tensor(float)": "TYPE_FP32",
     "tensor(double)": "TYPE_FP64",
 }
+# Honoured by the C++ backend for GPUs only, and not here.
+_REFUSED_PARAMETERS: Final = (
+    "gpu_mem_limit",
+    "arena_extend_strategy",
+    "cudnn_conv_algo_search",
+    "do_copy_in_default_stream",
+)
 _SWITCH: Final = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 _GRAPH_LEVELS: Final = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -121,6 +131,7 @@ def session_options(config: Mapping[str, Any], intra_op_threads: int) -> ort.Ses
     C++ backend does; 0 leaves it to the model, and then to ONNX Runtime.
     """
     parameters = {key: value["string_value"] for key, value in (config.get("parameters") or {}).items()}
+    _refuse_what_is_not_honoured(config, parameters)
     options = ort.SessionOptions()
     threads = _integer(parameters, "intra_op_thread_count", 0)
     if intra_op_threads > 0:
@@ -160,6 +171,8 @@ def open_session(path: Path, options: ort.SessionOptions, kind: str, device: int
     """
     if kind != "GPU":
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # CUDA's libraries come as Python packages, where the dynamic loader does not look.
+    ort.preload_dlls()
     providers: list[Any] = [("CUDAExecutionProvider", {"device_id": device}), "CPUExecutionProvider"]
     session = ort.InferenceSession(str(path), options, providers=providers)
     if "CUDAExecutionProvider" not in session.get_providers():
@@ -168,6 +181,19 @@ def open_session(path: Path, options: ort.SessionOptions, kind: str, device: int
             f"(ONNX Runtime {ort.__version__} found no usable CUDA here)"
         )
     return session
+
+
+def _refuse_what_is_not_honoured(config: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
+    """Better no start than one that silently differs from the C++ backend's."""
+    for key in _REFUSED_PARAMETERS:
+        if key in parameters:
+            raise ConfigError(f"parameter {key}: the stand-in cannot honour it, NVIDIA's C++ backend can")
+    accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
+    if any(accelerators.values()):
+        raise ConfigError("optimization.execution_accelerators: the stand-in cannot honour it")
+    for tensor in config.get("input") or []:
+        if tensor.get("allow_ragged_batch"):
+            raise ConfigError(f"input {tensor['name']!r}: the stand-in cannot honour allow_ragged_batch")
 
 
 def _spec(value: Any) -> TensorSpec:

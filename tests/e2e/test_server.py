@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.service import ROOT, Service, copy_static_files, free_ports, serving
+from tests.support.service import ROOT, Service, copy_static_files, free_ports, serving, stop, wait_for_line
 
 pytestmark = pytest.mark.triton
 
@@ -40,9 +41,12 @@ def processes(service: Service) -> dict[str, psutil.Process]:
     """The service's live processes: triton, rest, and each step by its model's name."""
     found = {}
     for process in psutil.Process(service.pid).children(recursive=True):
-        if process.status() == psutil.STATUS_ZOMBIE:
+        try:
+            command = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        command = process.cmdline()
+        if not command:
+            continue
         if command[0].endswith("tritonserver"):
             found["triton"] = process
         elif "client.rest" in command:
@@ -91,7 +95,18 @@ def test_serving_loads_neither_torch_nor_transformers(service: Service) -> None:
         assert not {name for name in mapped if name.startswith("libtorch")}, process
 
 
-@pytest.mark.parametrize("victim", ["bert", "tokenizer", "pooling", "triton", "rest"])
+@pytest.mark.parametrize("module", ["server.__main__", "client.rest.app", "tokenization", "pool", "session"])
+def test_no_module_of_serving_imports_torch_or_transformers(module: str) -> None:
+    paths = [ROOT, *(ROOT / "model_repository").glob("*/1"), ROOT / "backends" / "onnxruntime"]
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "victim",
+    ["bert", "triton", "rest", *(pytest.param(step, marks=pytest.mark.slow) for step in ("tokenizer", "pooling"))],
+)
 def test_heals_after_kill(own_service: Service, victim: str) -> None:
     assert embeds(own_service)
     began = time.monotonic()
@@ -119,12 +134,14 @@ def test_leaves_no_shared_memory_behind(model_repository: Path) -> None:
 
 def test_ctrl_c_stops_cleanly(model_repository: Path) -> None:
     with serving(model_repository) as running:
+        children = psutil.Process(running.pid).children(recursive=True)
         os.kill(running.pid, signal.SIGINT)
         process = psutil.Process(running.pid)
         deadline = time.monotonic() + 20
         while process.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert not [child for child in children if child.is_running()]
         # `serving` now finds it ended; its exit code must be 0 all the same.
 
 
@@ -154,6 +171,8 @@ def test_port_taken() -> None:
         (["--threads", "-1"], "wanted 0 or more, got -1"),
         (["--rest-port", "8000", "--http-port", "8000"], "wanted different ports"),
         (["--unknown"], "unrecognized arguments: --unknown"),
+        (["--host", "::1"], "--host: wanted an IPv4 address"),
+        (["--host", "no.such.host.invalid"], "--host: wanted an IPv4 address"),
     ],
 )
 def test_bad_flags(arguments: list[str], message: str) -> None:
@@ -162,15 +181,16 @@ def test_bad_flags(arguments: list[str], message: str) -> None:
     assert message in done.stderr
 
 
+def exported_copy(target: Path, model_repository: Path) -> Path:
+    """A model repository that a test may damage."""
+    return Path(shutil.copytree(model_repository, target / "repository"))
+
+
 def test_damaged_model_file(tmp_path: Path, model_repository: Path) -> None:
-    copy_static_files(tmp_path)
-    for model in ("tokenizer", "bert", "pooling"):
-        for name in ("manifest.json", "tokenizer.json", "model.onnx"):
-            if (source := model_repository / model / "1" / name).is_file():
-                (tmp_path / model / "1" / name).write_bytes(source.read_bytes())
-    graph = tmp_path / "bert" / "1" / "model.onnx"
+    repository = exported_copy(tmp_path, model_repository)
+    graph = repository / "bert" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1000])
-    done = run_server("--model-repository", str(tmp_path))
+    done = run_server("--model-repository", str(repository))
     assert done.returncode == 1
     assert "bert/1/model.onnx" in done.stderr
 
@@ -180,3 +200,86 @@ def test_unknown_model_is_a_clear_failure(tmp_path: Path) -> None:
     done = run_server("--model-repository", str(tmp_path), "--model", "/nonexistent/folder")
     assert done.returncode == 1
     assert "the export of /nonexistent/folder failed" in done.stderr
+
+
+def test_address_of_another_machine() -> None:
+    done = run_server("--host", "192.0.2.1")
+    assert done.returncode == 1
+    assert "--host wants an address of this machine" in done.stderr
+
+
+def test_model_that_triton_cannot_load(tmp_path: Path, model_repository: Path) -> None:
+    repository = exported_copy(tmp_path, model_repository)
+    config = repository / "bert" / "config.pbtxt"
+    config.write_text(config.read_text() + 'parameters { key: "execution_mode" value { string_value: "7" } }\n')
+    done = run_server("--model-repository", str(repository))
+    assert done.returncode == 1
+    assert "Triton ended while it started" in done.stderr
+    assert "parameter execution_mode: wanted 0 (sequential) or 1 (parallel), got 7" in done.stderr
+
+
+def test_triton_killed_while_the_shim_starts_anew(own_service: Service) -> None:
+    found = processes(own_service)
+    found["rest"].kill()
+    while "the REST shim ended" not in own_service.log.read_text():
+        time.sleep(0.02)
+    found["bert"].kill()
+    began = time.monotonic()
+    while not embeds(own_service):
+        assert time.monotonic() - began < 20, own_service.log.read_text()
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_gives_up_after_several_restarts(model_repository: Path) -> None:
+    with serving(model_repository, "--no-rest", killed=True) as running:
+        supervisor = psutil.Process(running.pid)
+        deadline = time.monotonic() + 100
+        while supervisor.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, running.log.read_text()
+            if victim := processes(running).get("triton"):
+                victim.kill()
+            time.sleep(0.2)
+        assert "giving up" in running.log.read_text() or "ended while it started" in running.log.read_text()
+
+
+@pytest.mark.parametrize("line", ["[ ", "serve: starting Triton"])
+def test_signal_during_the_start(tmp_path: Path, model_repository: Path, line: str) -> None:
+    """During the export, and during Triton's start: it all ends, with exit code 0."""
+    if line.startswith("["):
+        copy_static_files(repository := tmp_path)
+    else:
+        repository = model_repository
+    ports = [str(port) for port in free_ports(3)]
+    command = [sys.executable, "-m", "server", "--no-rest", "--model-repository", str(repository)]
+    command += ["--http-port", ports[0], "--grpc-port", ports[1], "--metrics-port", ports[2]]
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
+    wait_for_line(process, log, line)
+    stop(process, log)
+
+
+def test_goes_on_when_nobody_reads_its_output(model_repository: Path) -> None:
+    ports = [str(port) for port in free_ports(3)]
+    command = [sys.executable, "-m", "server", "--no-rest", "--model-repository", str(model_repository)]
+    command += ["--http-port", ports[0], "--grpc-port", ports[1], "--metrics-port", ports[2]]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        url = f"http://127.0.0.1:{ports[0]}/v2/health/ready"
+        deadline = time.monotonic() + 60
+        while not is_ok(url):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def is_ok(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -76,7 +76,9 @@ def exported_repository(model: str | Path, name: str, *export_arguments: str) ->
 
 def copy_static_files(directory: Path) -> None:
     """Lay out the hand-written part of the model repository: configs and steps, without any exported data."""
-    ignore = shutil.ignore_patterns("model.onnx", "tokenizer.json", "manifest.json", "__pycache__", ".export-*")
+    for path in [*directory.glob("*/config.pbtxt"), *directory.glob("*/1/*.py")]:
+        path.unlink()  # none that the repository does not have any more
+    ignore = shutil.ignore_patterns("model.onnx*", "tokenizer.json", "manifest.json", "__pycache__", ".export-*")
     shutil.copytree(ROOT / "model_repository", directory, ignore=ignore, dirs_exist_ok=True)
 
 
@@ -97,13 +99,15 @@ def serving(model_repository: Path, *arguments: str, killed: bool = False) -> It
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=environment
         )
+    children: list[psutil.Process] = []
     try:
         wait_for_line(process, log, "ready: ")
+        children = psutil.Process(process.pid).children(recursive=True)
         yield Service(rest, http, grpc, metrics, process.pid, model_repository, log)
         if not killed:
             stop(process, log)
     finally:
-        kill_tree(process)
+        kill_tree(process, children)
         log.unlink()
 
 
@@ -132,15 +136,15 @@ def stop(process: subprocess.Popen[bytes], log: Path, number: signal.Signals = s
     assert not alive, f"left behind: {alive}"
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
+def kill_tree(process: subprocess.Popen[bytes], children: list[psutil.Process]) -> None:
     """For failed tests: leave nothing behind in any case."""
     if process.poll() is None:
-        tree = psutil.Process(process.pid).children(recursive=True)
+        children = [*children, *psutil.Process(process.pid).children(recursive=True)]
         process.kill()
         process.wait()
-        for child in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def last_lines(log: Path, count: int = 50) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import tokenization
 import triton_python_backend_utils as pb_utils
 
-_PADDING_RULES = ("batch", "request")
+_PADDING_RULES = ("auto", "buckets", "batch", "request")
 
 
 class InvalidRequestError(Exception):
@@ -44,7 +44,7 @@ class TritonPythonModel:
         self._tokenizer = tokenization.load(directory / "tokenizer.json")
         # A text is never cut below its special tokens.
         self._min_limit: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        self._padding, self._buckets = _read_padding(json.loads(args["model_config"])["parameters"])
+        self._padding, self._buckets = _read_padding(json.loads(args["model_config"])["parameters"], manifest["graph"])
 
     def execute(self, requests: list) -> list:
         read = [self._read(request) for request in requests]
@@ -86,7 +86,7 @@ class TritonPythonModel:
             request.ids = [next(ids) for _ in request.texts]
 
     def _respond(self, request: object, texts: _Texts, longest: int) -> object:
-        padded_to = longest if self._padding == "batch" else max(len(ids) for ids in texts.ids)
+        padded_to = max(len(ids) for ids in texts.ids) if self._padding == "request" else longest
         # No wider than the model has positions.
         width = min(tokenization.width(padded_to, self._buckets), self._max_positions)
         input_ids, attention_mask = tokenization.pad(texts.ids, width, self._pad_token_id)
@@ -103,8 +103,8 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(outputs)
 
 
-def _read_padding(parameters: dict[str, dict[str, str]]) -> tuple[str, list[int]]:
-    """The padding rule and its buckets, see config.pbtxt."""
+def _read_padding(parameters: dict[str, dict[str, str]], graph: str) -> tuple[str, list[int]]:
+    """The padding rule and its buckets (none for rules without), see config.pbtxt."""
     rule = parameters["padding"]["string_value"]
     if rule not in _PADDING_RULES:
         raise pb_utils.TritonModelException(
@@ -117,7 +117,9 @@ def _read_padding(parameters: dict[str, dict[str, str]]) -> tuple[str, list[int]
         raise pb_utils.TritonModelException(
             f"parameter padding_buckets: wanted integers with commas between, got {text!r}"
         ) from error
-    return rule, sorted(buckets)
+    if rule == "auto":
+        rule = "buckets" if graph == "packed" else "batch"
+    return rule, sorted(buckets) if rule == "buckets" else []
 
 
 def _read_texts(tensor: np.ndarray) -> list[str]:

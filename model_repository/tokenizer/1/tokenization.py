@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 # Characters of a text that are looked at first, per token of its limit: English has 4 to 5 characters a token.
-# A text is looked at whole only where that was not enough, as tokenizing 1 MB takes seconds and holds its batch.
-_PREFIX_CHARACTERS_PER_TOKEN = 8
-_PREFIX_GROWTH = 8
+_FIRST_CHARACTERS_PER_TOKEN = 8
+_GROWTH = 8
+# And at most: tokenizing 1 MB takes seconds and holds its batch, so what lies beyond has no part in the vector. Only a
+# text of endless words or white space, whose first tokens do not fill its limit by then, can tell.
+_MOST_CHARACTERS_PER_TOKEN = 256
+_MOST_CHARACTERS_AT_LEAST = 16_384
 # A cut may tear an added token such as "[MASK]" apart, so that no more than this before it is trusted.
 _TORN_CHARACTERS = 64
 
@@ -37,7 +40,8 @@ def load(path: Path) -> Tokenizer:
 def encode(tokenizer: Tokenizer, texts: Sequence[str], limits: Sequence[int]) -> list[list[int]]:
     """Token ids of each text, cut to its limit; special tokens count and survive the cut.
 
-    The ids are those of the whole text, though only a bounded prefix of a long one is tokenized.
+    The ids are those of the text's first `most_characters(limit)` characters; of a long text less than that is
+    tokenized where the ids are certainly the same.
     """
     rows_by_limit: dict[int, list[int]] = defaultdict(list)
     for row, limit in enumerate(limits):
@@ -49,38 +53,44 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], limits: Sequence[int]) ->
     return ids
 
 
+def most_characters(limit: int) -> int:
+    """How many characters of a text can have a part in its ids."""
+    return max(limit * _MOST_CHARACTERS_PER_TOKEN, _MOST_CHARACTERS_AT_LEAST)
+
+
 def _encode_to(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
     tokenizer.enable_truncation(limit)
-    first = limit * _PREFIX_CHARACTERS_PER_TOKEN + _TORN_CHARACTERS
+    first = limit * _FIRST_CHARACTERS_PER_TOKEN + _TORN_CHARACTERS
     if all(len(text) <= first for text in texts):
         # Without offsets, which only the check of a prefix needs.
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
-    encodings = tokenizer.encode_batch([text[:first] for text in texts])
+    prefixes = [text[:first] for text in texts]
     return [
         (
             encoding
-            if len(text) <= first or _prefix_suffices(encoding, first)
-            else _encode_growing(tokenizer, text, first * _PREFIX_GROWTH)
+            if len(text) <= first or _prefix_suffices(encoding, prefix)
+            else _encode_growing(tokenizer, text[: most_characters(limit)], first * _GROWTH)
         ).ids
-        for text, encoding in zip(texts, encodings, strict=True)
+        for text, prefix, encoding in zip(texts, prefixes, tokenizer.encode_batch(prefixes), strict=True)
     ]
 
 
 def _encode_growing(tokenizer: Tokenizer, text: str, characters: int) -> Encoding:
     """Encode longer and longer prefixes of a text until one decides its ids."""
     while characters < len(text):
-        encoding = tokenizer.encode(text[:characters])
-        if _prefix_suffices(encoding, characters):
+        prefix = text[:characters]
+        encoding = tokenizer.encode(prefix)
+        if _prefix_suffices(encoding, prefix):
             return encoding
-        characters *= _PREFIX_GROWTH
+        characters *= _GROWTH
     return tokenizer.encode(text)
 
 
-def _prefix_suffices(encoding: Encoding, characters: int) -> bool:
-    """Whether the ids of a truncated prefix are certainly those of the whole text.
+def _prefix_suffices(encoding: Encoding, prefix: str) -> bool:
+    """Whether the ids of a truncated prefix are certainly those of any text that begins with it.
 
     They are when the last kept token lies in an earlier word than the prefix's last one, which the cut may have
-    torn, and some way before the cut.
+    torn, and before what an added token at the cut could take: its own length, and the white space on its left.
     """
     if not encoding.overflowing:
         return False
@@ -89,7 +99,8 @@ def _prefix_suffices(encoding: Encoding, characters: int) -> bool:
     if not dropped:
         return False
     last_word, last_end = kept[-1] if kept else (-1, 0)
-    return last_word < max(dropped) and last_end <= characters - _TORN_CHARACTERS
+    trusted = len(prefix[: max(0, len(prefix.rstrip()) - _TORN_CHARACTERS)].rstrip())
+    return last_word < max(dropped) and last_end <= trusted
 
 
 def width(longest: int, buckets: Sequence[int]) -> int:

@@ -1,0 +1,46 @@
+"""Every block of docs/clients.md runs, and prints what its comments say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import ROOT, Service
+
+TEXT = (ROOT / "docs" / "clients.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_blocks_of_known_languages() -> None:
+    assert len(BLOCKS) > 10
+    assert {language for language, _ in BLOCKS} == {"bash", "python"}
+
+
+def expected_output(code: str) -> list[str]:
+    """What the comments behind `print(…)` promise."""
+    return re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_block(service: Service, tmp_path: Path, number: int) -> None:
+    language, code = BLOCKS[number]
+    for default, port in {8080: service.rest_port, 8000: service.http_port, 8001: service.grpc_port}.items():
+        code = code.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
+    command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+    # `python` in a shell block is this one.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert '"error"' not in done.stdout
+    for line in expected_output(code):
+        assert line in done.stdout

@@ -1,0 +1,270 @@
+"""The REST shim in front of the real service: what works, what is refused and how, order, fairness, hanging up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from client import EmbeddingClient
+from tests.support.service import Service
+from tests.support.triton import Triton
+
+pytestmark = pytest.mark.triton
+
+JSON = {"Content-Type": "application/json"}
+RANGE = "max_length: wanted an integer from 2 to 512 (the model's positions), got "
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.rest_url, timeout=120) as client:
+        yield client
+
+
+def texts(**fields: object) -> bytes:
+    return json.dumps({"texts": ["a"], **fields}).encode()
+
+
+# name: (body, status, type, start of the message)
+BAD_BODIES: dict[str, tuple[bytes, int, str, str]] = {
+    "no-texts": (b"{}", 422, "invalid_input", "texts: wanted this field, got none"),
+    "texts-is-a-string": (texts(texts="a"), 422, "invalid_input", "texts: wanted a list of strings, got a string"),
+    "texts-is-null": (texts(texts=None), 422, "invalid_input", "texts: wanted a list of strings, got null"),
+    "texts-is-an-object": (texts(texts={}), 422, "invalid_input", "texts: wanted a list of strings, got an object"),
+    "item-is-a-number": (
+        texts(texts=["a", "b", "c", 7]),
+        422,
+        "invalid_input",
+        "texts[3]: wanted a string, got the integer 7",
+    ),
+    "item-is-null": (texts(texts=[None]), 422, "invalid_input", "texts[0]: wanted a string, got null"),
+    "item-is-a-list": (texts(texts=["a", ["b"]]), 422, "invalid_input", "texts[1]: wanted a string, got a list"),
+    "item-is-true": (texts(texts=[True]), 422, "invalid_input", "texts[0]: wanted a string, got true"),
+    "empty-list": (texts(texts=[]), 422, "invalid_input", "texts: wanted at least one text, got an empty list"),
+    "too-many-texts": (
+        texts(texts=["a"] * 10_001),
+        422,
+        "invalid_input",
+        "texts: wanted at most 10000, got 10001",
+    ),
+    "body-over-the-limit": (
+        texts(texts=["a" * (32 << 20)]),
+        413,
+        "body_too_large",
+        "body: wanted at most 33554432 bytes, got 335544",
+    ),
+    "empty-body": (b"", 400, "not_json", "body: wanted JSON"),
+    "not-json": (b"texts=a", 400, "not_json", "body: wanted JSON"),
+    "truncated": (b'{"texts": ["a", "b', 400, "not_json", "body: wanted JSON"),
+    "two-values": (b'{"texts": ["a"]}{}', 400, "not_json", "body: wanted JSON"),
+    "not-a-number": (b'{"texts": ["a"], "max_length": NaN}', 400, "not_json", "body: wanted JSON"),
+    "nested-200000-deep": (b"[" * 200_000, 400, "not_json", "body: wanted JSON"),
+    "nested-in-texts": (
+        b'{"texts": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        400,
+        "not_json",
+        "body: wanted JSON",
+    ),
+    "lone-surrogate": (b'{"texts": ["\\ud800"]}', 400, "not_json", "body: wanted JSON"),
+    "invalid-utf8": (b'{"texts": ["\xff"]}', 400, "not_json", "body: wanted JSON"),
+    "raw-control-character": (b'{"texts": ["\x00"]}', 400, "not_json", "body: wanted JSON"),
+    "a-list": (b'["a"]', 422, "invalid_input", "body: wanted a JSON object, got a list"),
+    "null": (b"null", 422, "invalid_input", "body: wanted a JSON object, got null"),
+    "max_length-0": (texts(max_length=0), 422, "invalid_input", RANGE + "0"),
+    "max_length-1": (texts(max_length=1), 422, "invalid_input", RANGE + "1"),
+    "max_length-negative": (texts(max_length=-5), 422, "invalid_input", RANGE + "-5"),
+    "max_length-above-positions": (texts(max_length=513), 422, "invalid_input", RANGE + "513"),
+    "max_length-10^12": (texts(max_length=10**12), 422, "invalid_input", RANGE + "1000000000000"),
+    "max_length-10^30": (texts(max_length=10**30), 422, "invalid_input", "max_length: wanted an integer, got the num"),
+    "max_length-float": (texts(max_length=1.5), 422, "invalid_input", "max_length: wanted an integer, got the number"),
+    "max_length-128.0": (texts(max_length=128.0), 422, "invalid_input", "max_length: wanted an integer, got the num"),
+    "max_length-string": (texts(max_length="9"), 422, "invalid_input", "max_length: wanted an integer, got a string"),
+    "max_length-null": (texts(max_length=None), 422, "invalid_input", "max_length: wanted an integer, got null"),
+    "max_length-true": (texts(max_length=True), 422, "invalid_input", "max_length: wanted an integer, got true"),
+    "max_length-list": (texts(max_length=[8]), 422, "invalid_input", "max_length: wanted an integer, got a list"),
+    "normalize-1": (texts(normalize=1), 422, "invalid_input", "normalize: wanted true or false, got the integer 1"),
+    "normalize-string": (texts(normalize="yes"), 422, "invalid_input", "normalize: wanted true or false, got a str"),
+    "normalize-null": (texts(normalize=None), 422, "invalid_input", "normalize: wanted true or false, got null"),
+    "unknown-field": (
+        texts(truncate=True),
+        422,
+        "invalid_input",
+        "truncate: wanted no other fields than texts, max_length, normalize, got this one",
+    ),
+    "misspelt-field": (b'{"text": ["a"]}', 422, "invalid_input", "texts: wanted this field, got none"),
+}
+
+
+def assert_refused(answer: httpx.Response, status: int, kind: str, message: str) -> None:
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert set(error) == {"type", "message"}
+    assert error["type"] == kind
+    assert error["message"].startswith(message)
+    assert len(error["message"]) < 300
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_bodies(http: httpx.Client, name: str) -> None:
+    body, status, kind, message = BAD_BODIES[name]
+    assert_refused(http.post("/embedding", content=body, headers=JSON), status, kind, message)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/json; charset=latin-1"]
+)
+def test_wrong_content_type(http: httpx.Client, content_type: str) -> None:
+    answer = http.post("/embedding", content=texts(), headers={"Content-Type": content_type})
+    assert_refused(answer, 415, "wrong_content_type", "Content-Type: wanted application/json, got")
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/ld+json"])
+def test_other_ways_to_say_json(http: httpx.Client, content_type: str) -> None:
+    assert http.post("/embedding", content=texts(), headers={"Content-Type": content_type}).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("POST", "/", 404)])
+def test_no_such_path(http: httpx.Client, method: str, path: str, status: int) -> None:
+    assert_refused(http.request(method, path), status, "not_found", "no such path")
+
+
+def test_wrong_method(http: httpx.Client) -> None:
+    answer = http.get("/embedding")
+    assert_refused(answer, 405, "method_not_allowed", "wanted POST, got GET")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_a_body_of_unknown_length_is_refused_while_it_comes(http: httpx.Client) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(40):
+            sent += 1 << 20
+            yield b"a" * (1 << 20)
+
+    answer = http.post("/embedding", content=endless(), headers=JSON)
+    assert_refused(answer, 413, "body_too_large", "body: wanted at most 33554432 bytes, got more")
+
+
+def test_a_huge_declared_length_is_refused_at_once(service: Service) -> None:
+    head = "POST /embedding HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(("127.0.0.1", service.rest_port), timeout=10) as connection:
+        connection.sendall(f"{head}Content-Length: {10**15}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_bad_request_does_not_hurt_its_neighbours(http: httpx.Client) -> None:
+    bodies = [texts(), texts(max_length=0)] * 30
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda body: http.post("/embedding", content=body, headers=JSON), bodies))
+    assert [answer.status_code for answer in answers] == [200, 422] * 30
+
+
+GOOD_TEXTS = {
+    "empty": "",
+    "space": " ",
+    "one-character": "a",
+    "nul": "\x00",
+    "nul-inside": "a\x00b",
+    "control-characters": "\x01\x07\x1b\x7f\u200b\ufeff",
+    "emoji": "🤗👩‍👩‍👧‍👦",
+    "cjk": "量子計算入門",
+    "right-to-left": "مرحبا بالعالم",
+    "one-long-word": "x" * 10_000,
+    "megabyte": "The quick brown fox jumps over the lazy dog. " * 23_302,
+    "megabyte-of-cjk": "量子計算入門" * 58_255,
+}
+
+
+@pytest.mark.parametrize("name", GOOD_TEXTS)
+def test_good_texts(http: httpx.Client, service: Service, name: str) -> None:
+    text = GOOD_TEXTS[name]
+    answer = http.post("/embedding", json={"texts": [text, "a neighbour"]})
+    assert answer.status_code == 200
+    with EmbeddingClient(service.grpc_url) as client:
+        expected = client.embed([text, "a neighbour"], max_length=128)
+    np.testing.assert_allclose(answer.json()["embeddings"], expected, atol=1e-5)
+
+
+def test_the_example_of_the_page(http: httpx.Client) -> None:
+    operation = http.get("/openapi.json").json()["paths"]["/embedding"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["schema"]["examples"][0]
+    answer = http.post("/embedding", json=example)
+    assert list(answer.json()) == ["embeddings"]
+    assert np.array(answer.json()["embeddings"]).shape == (3, 384)
+
+
+def test_defaults(http: httpx.Client) -> None:
+    long = "word " * 300
+    plain, explicit, longer = (
+        np.array(http.post("/embedding", json={"texts": [long], **fields}).json()["embeddings"])
+        for fields in ({}, {"max_length": 128, "normalize": False}, {"max_length": 256})
+    )
+    np.testing.assert_allclose(plain, explicit, atol=1e-6)
+    assert np.abs(plain - longer).max() > 1e-3
+
+
+def test_normalize(http: httpx.Client) -> None:
+    answer = http.post("/embedding", json={"texts": ["a", "b"], "normalize": True})
+    np.testing.assert_allclose(np.linalg.norm(answer.json()["embeddings"], axis=1), 1, rtol=1e-6)
+
+
+def test_health_and_info(http: httpx.Client, service: Service) -> None:
+    assert http.get("/health/live").json() == {"status": "live"}
+    assert http.get("/health/ready").json() == {"status": "ready"}
+    info = http.get("/info").json()
+    manifest = json.loads((service.model_repository / "bert/1/manifest.json").read_text())
+    assert info["digest"] == manifest["digest"]
+    assert info["dimensions"] == 384
+    assert info["limits"]["max_length"] == {"minimum": 2, "maximum": 512, "default": 128, "model": 256}
+    assert info["versions"]["triton"].startswith("2.")
+
+
+def test_ten_thousand_texts_in_order_beside_small_requests(http: httpx.Client) -> None:
+    """A big request neither fails nor starves small ones."""
+    big = [f"text {number}" for number in range(10_000)]
+    results: list[httpx.Response] = []
+    sender = threading.Thread(target=lambda: results.append(http.post("/embedding", json={"texts": big})))
+    began = time.monotonic()
+    sender.start()
+    small_s = []
+    while sender.is_alive():
+        before = time.monotonic()
+        assert http.post("/embedding", json={"texts": ["a small one"]}).status_code == 200
+        small_s.append(time.monotonic() - before)
+        time.sleep(0.02)
+    sender.join()
+    big_s = time.monotonic() - began
+    vectors = np.array(results[0].json()["embeddings"], np.float32)
+    assert vectors.shape == (10_000, 384)
+    for index in (0, 63, 64, 5_000, 9_999):
+        alone = http.post("/embedding", json={"texts": [big[index]]}).json()["embeddings"][0]
+        np.testing.assert_allclose(vectors[index], alone, atol=1e-5)
+    # It waits for the texts that the big one has in Triton, 64 of 10,000, and never for the rest. The last answer
+    # may have been written while the big one's was.
+    assert float(np.median(small_s)) < big_s / 20, (big_s, small_s)
+    assert max(small_s) < big_s / 4, (big_s, small_s)
+
+
+def test_hanging_up_stops_the_work(http: httpx.Client, service: Service, triton: Triton) -> None:
+    body = json.dumps({"texts": [f"{'word ' * 60}{number}" for number in range(10_000)]}).encode()
+    before = triton.statistics("bert").inference_count
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{service.rest_url}/embedding", content=body, headers=JSON, timeout=1.0)
+    time.sleep(2.0)
+    stopped = triton.statistics("bert").inference_count
+    time.sleep(1.0)
+    assert triton.statistics("bert").inference_count == stopped
+    assert 0 < stopped - before < 5_000
+    assert http.post("/embedding", json={"texts": ["a"]}).status_code == 200
