@@ -1,7 +1,7 @@
 """Chooses how the graph is written: the seam where another way of exporting plugs in.
 
 A way of exporting is a module with two functions (see `Exporter`). The padded graph exports every encoder; the packed
-one computes on real tokens only, and says of which models it cannot. To add it, set PACKED below.
+one computes on real tokens only, and says of which models it cannot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from export import padded
+from export import packed, padded
 from export.encoder import Encoder
 from export.errors import UnsupportedGraph, UnsupportedPrecision
 
@@ -34,7 +34,7 @@ class Exporter(Protocol):
 
 
 PADDED: Exporter = padded
-PACKED: Exporter | None = None
+PACKED: Exporter = packed
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ def choose(encoder: Encoder, graph: str) -> Choice:
         raise UnsupportedGraph(f"wanted a graph out of {', '.join(GRAPHS)}, got {graph!r}")
     if graph == "padded":
         return Choice("padded", "asked for", PADDED)
-    packed = PACKED
-    obstacle = "the packed graph is not offered yet" if packed is None else packed.unsupported_reason(encoder.model)
-    if packed is not None and obstacle is None:
-        return Choice("packed", "asked for" if graph == "packed" else "supported by this encoder", packed)
+    obstacle = PACKED.unsupported_reason(encoder.model)
+    if obstacle is None:
+        return Choice("packed", "asked for" if graph == "packed" else "supported by this encoder", PACKED)
     if graph == "packed":
         raise UnsupportedGraph(f"{encoder.facts.model} cannot have the packed graph: {obstacle}")
     return Choice("padded", str(obstacle), PADDED)

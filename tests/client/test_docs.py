@@ -1,4 +1,4 @@
-"""Every block of docs/clients.md runs, and prints what its comments say."""
+"""Every block of the README and of docs/clients.md runs, and prints what its comments say."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ import pytest
 
 from tests.support.service import ROOT, Service
 
-TEXT = (ROOT / "docs" / "clients.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", "docs/clients.md")
+# `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such.
+BLOCKS = [
+    (page, language, code)
+    for page in PAGES
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    if language != "console"
+]
 
 
 def test_there_are_blocks_of_known_languages() -> None:
     assert len(BLOCKS) > 10
-    assert {language for language, _ in BLOCKS} == {"bash", "python"}
+    assert {(page, language) for page, language, _ in BLOCKS} == {
+        (page, language) for page in PAGES for language in ("bash", "python")
+    }
 
 
 def expected_output(code: str) -> list[str]:
@@ -29,7 +37,7 @@ def expected_output(code: str) -> list[str]:
 @pytest.mark.triton
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_block(service: Service, tmp_path: Path, number: int) -> None:
-    language, code = BLOCKS[number]
+    _, language, code = BLOCKS[number]
     for default, port in {8080: service.rest_port, 8000: service.http_port, 8001: service.grpc_port}.items():
         code = code.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
     command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]

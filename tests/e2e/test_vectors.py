@@ -104,7 +104,7 @@ def test_rest(service: Service, texts: list[str], truth: np.ndarray) -> None:
 
 
 def test_the_example_of_the_reference_service(service: Service, reference: Reference) -> None:
-    texts = ["This is the first sentence.", "Here is another one.", "And a third sentence for the batch."]
+    texts = ["The cat sits outside", "A man is playing guitar", "The new movie is awesome"]
     answer = httpx.post(f"{service.rest_url}/embedding", json={"texts": texts, "max_length": 128}, timeout=60)
     assert list(answer.json()) == ["embeddings"]
     assert_same(np.array(answer.json()["embeddings"], dtype=np.float32), reference.embed(texts, 128))
