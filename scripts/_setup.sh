@@ -64,7 +64,7 @@ check_platform() {
         fail "wanted Linux on x86-64, the only platform of Triton's pip package, got $(uname -sm): use the container images (docker-compose.yml)"
     local glibc
     glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
-    [ -n "$glibc" ] && [ "$(printf '%s\n2.35\n' "$glibc" | sort -V | head -1)" = 2.35 ] ||
+    [ "$(printf '%s\n2.35\n' "${glibc:-0}" | sort -V | head -1)" = 2.35 ] ||
         fail "wanted glibc 2.35 or newer (Debian 12, Ubuntu 22.04), got ${glibc:-none}: use a newer system or the container images"
 }
 
