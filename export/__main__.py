@@ -86,7 +86,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="hub name or local folder (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model (default: its main branch)")
     parser.add_argument("--out", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
-    parser.add_argument("--precision", default="fp32", help="fp32 (default); fp16 and int8 are not offered yet")
+    parser.add_argument(
+        "--precision", default="fp32", help="fp32 (default), fp16 for GPUs, int8 for CPUs: see docs/precision.md"
+    )
     parser.add_argument("--graph", choices=("auto", "packed", "padded"), default="auto", help="default: %(default)s")
     parser.add_argument("--oldest-runtime", type=Path, help="folder that holds ONNX Runtime 1.19.2")
     parser.add_argument(

@@ -71,7 +71,7 @@ class UnsupportedPooling(Unsupported):
 
 
 class UnsupportedPrecision(Unsupported):
-    """A precision that is not offered yet."""
+    """A precision that is not offered."""
 
 
 class UnsupportedGraph(Unsupported):

@@ -20,7 +20,6 @@ __all__ = ["GRAPHS", "PRECISIONS", "Choice", "Exporter", "choose", "require_prec
 
 GRAPHS = ("auto", "packed", "padded")
 PRECISIONS = ("fp32", "fp16", "int8")
-OFFERED_PRECISIONS = ("fp32",)
 
 
 class Exporter(Protocol):
@@ -62,6 +61,5 @@ def choose(encoder: Encoder, graph: str) -> Choice:
 
 def require_precision(precision: str) -> None:
     """Raises UnsupportedPrecision unless the precision is offered."""
-    if precision not in OFFERED_PRECISIONS:
-        known = "not offered yet" if precision in PRECISIONS else "not known"
-        raise UnsupportedPrecision(f"{precision} is {known}; wanted {' or '.join(OFFERED_PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise UnsupportedPrecision(f"wanted a precision out of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from export import artifacts, encoder, graphs, manifest, onnx_file, runtimes, verify
+from export import artifacts, encoder, graphs, manifest, onnx_file, precision, precision_gate, runtimes, verify
 from export.manifest import Manifest
 from export.verify import OnCheck
 
@@ -56,9 +56,17 @@ def run(job: Job, progress: Progress, on_check: OnCheck) -> Manifest:
         progress(f"writing model.onnx ({choice.graph}: {choice.reason})")
         model = staged / artifacts.MODEL
         choice.exporter.to_onnx(source, model)
+        if job.precision in precision.NOTES:
+            progress(f"converting model.onnx to {job.precision} ({precision.NOTES[job.precision]})")
+        exact = precision_gate.vectors(source, model, tried[0]) if job.precision == "int8" else None
+        precision.convert(model, job.precision)
         progress("verifying model.onnx")
         parity: dict[str, float | None] = {}
-        parity.update(verify.graph(facts, model, expected, tried, on_check))
+        parity.update(verify.graph(facts, model, expected, tried, on_check, verify.BARS[job.precision]))
+        if exact is not None:
+            progress("comparing int8 with float32 on real texts")
+            for runtime in tried:
+                precision_gate.require(exact, precision_gate.vectors(source, model, runtime), runtime.label, on_check)
         if job.oldest_runtime is None:
             parity[runtimes.OLDEST] = None
         progress("writing the manifest")

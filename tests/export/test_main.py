@@ -38,7 +38,7 @@ def test_an_export_and_a_failed_one_after_it(
     ]
     assert written.model == tiny_folder.name
     assert written.architecture == "BertModel"
-    assert (written.opset, written.ir_version) == (18, 10)
+    assert (written.graph, written.opset, written.ir_version) == ("packed", 20, 10)
     assert set(written.parity) == {"1.19.2", written_with(written)}
     assert all(worst is not None and worst <= 1e-5 for worst in written.parity.values())
     tokenizer = json.loads((repository / "tokenizer/1/tokenizer.json").read_text(encoding="utf-8"))
@@ -64,8 +64,7 @@ def written_with(written: manifest.Manifest) -> str:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--precision", "fp16"], "fp16 is not offered yet"),
-        (["--precision", "int8"], "int8 is not offered yet"),
+        (["--precision", "fp4"], "wanted a precision out of fp32, fp16, int8, got 'fp4'"),
         (["--model", "/nothing/here"], "there is no folder /nothing/here"),
         (["--oldest-runtime", "/nothing/here"], "pip install --target /nothing/here"),
     ],
