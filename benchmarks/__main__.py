@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,8 @@ BERT_BASE_CELLS = (Cell("full", 1, 1, 12), Cell("full", 8, 1, 12), BERT_BASE_MEM
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, and give the exit code."""
     options = _options(arguments)
+    # As Ctrl-C: what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     began = time.monotonic()
 
     def progress(line: str) -> None:

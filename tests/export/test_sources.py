@@ -22,7 +22,21 @@ def test_the_default_model_needs_no_hub(default_model_folder: Path) -> None:
 
 def test_a_folder_is_named_by_its_last_part_only(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert sources.find(str(tmp_path / "mine")) == sources.Source(tmp_path / "mine", "mine", None, None)
+    found = sources.find(str(tmp_path / "mine"))
+    assert (found.folder, found.model, found.license) == (tmp_path / "mine", "mine", None)
+
+
+def test_the_revision_of_a_folder_is_its_content(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    before = sources.folder_digest(folder)
+    assert sources.find(str(folder)).revision == before
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "config.json").write_text("{}")
+    assert sources.folder_digest(tmp_path / "moved") == before
+    (folder / "config.json").write_text("{ }")
+    assert sources.folder_digest(folder) != before
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "~/nothing"])
