@@ -52,9 +52,8 @@ def processes(service: Service) -> dict[str, psutil.Process]:
         elif "client.rest" in command:
             found["rest"] = process
         elif command[0].endswith("triton_python_backend_stub"):
-            # The stub's arguments name the model file and, as the shared memory region, the instance.
-            name = next(step for step in ("tokenizer", "bert", "pooling") if any(f"{step}_0" in a for a in command))
-            found[name] = process
+            # Its first argument is the model's file: …/bert/1/model.onnx.
+            found[Path(command[1]).parts[-3]] = process
     return found
 
 
