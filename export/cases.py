@@ -18,7 +18,7 @@ import torch
 
 from export.encoder import INPUT_NAMES, Encoder, Facts, HiddenStates
 
-__all__ = ["SENTENCES", "Case", "Ints", "States", "alone", "feeds", "honest", "hostile", "reference"]
+__all__ = ["REFUSED", "SENTENCES", "Case", "Ints", "States", "alone", "feeds", "honest", "hostile", "reference"]
 
 Ints = npt.NDArray[np.int64]
 States = npt.NDArray[np.float32]  # (batch, sequence, hidden)
@@ -75,6 +75,12 @@ def alone(case: Case) -> list[Case]:
     ]
 
 
+# The hostile cases that are the caller's mistake beyond doubt: a CPU must refuse them.
+REFUSED = frozenset(
+    {"a row without tokens", "a batch without tokens", "one row, no tokens", "ids above the vocabulary", "an id of -1"}
+)
+
+
 def hostile(facts: Facts) -> list[Case]:
     """Batches that no tokenizer makes."""
     usual = _case("usual", facts, [min(9, facts.max_positions), min(4, facts.max_positions)])
@@ -95,6 +101,7 @@ def hostile(facts: Facts) -> list[Case]:
         Case("mask of minus ones", ids, -mask, types),
         Case("mask of 2^62", ids, mask << 62, types),
         Case("ids above the vocabulary", np.full_like(ids, facts.vocab_size), mask, types),
+        Case("an id of -1", np.where(np.arange(ids.shape[1]) == 1, -1, ids), mask, types),
         Case("negative ids", np.full_like(ids, -(2**40)), mask, types),
         Case("token types out of range", ids, mask, types + 7),
         Case("sequence of length 0", nothing, nothing, nothing),

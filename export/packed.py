@@ -15,8 +15,8 @@ caches what larger batches gain (MiniLM: 365 us per token at 8 rows, 352 at 16, 
     packed_assembly.py   puts these together
     packed_fused.py      checks that ONNX Runtime runs the operators that this was measured with
 
-What differs from the ordinary graph: positions without a token (mask 0) are zeros, any mask value but 0 means 1, and a
-row without any token is all zeros.
+What differs from the ordinary graph: positions without a token (mask 0) are zeros, any mask value but 0 means 1. A row
+without any token is an error (on CUDA, where the look-up of ids refuses nothing, it is all zeros).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def to_onnx(encoder: Encoder, path: Path) -> None:
     """Writes `path`, and `path`.data beside it if the weights do not fit in one file. Raises GraphNotWritten."""
     try:
         plan = packed_trial.plan(encoder.model)
-        model = assemble(packed_trace.trace(encoder.model), plan.positions)
+        model = assemble(packed_trace.trace(encoder.model), plan.positions, encoder.facts.vocab_size)
     except (NotPackable, RuntimeError, ValueError, TypeError) as error:
         name = encoder.facts.architecture
         raise GraphNotWritten(f"{name} cannot be written as a packed graph: {error}") from error

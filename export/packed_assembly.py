@@ -32,17 +32,17 @@ ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Neg", "Erf"
 NORMALIZATIONS = frozenset({"LayerNormalization", "RMSNormalization"})
 
 
-def assemble(traced: ir.Model, positions: Positions) -> ir.Model:
-    """traced: what packed_trace.trace returns; it is used up."""
+def assemble(traced: ir.Model, positions: Positions, vocabulary: int) -> ir.Model:
+    """traced: what packed_trace.trace returns; it is used up. vocabulary: ids are below it."""
     graph = ir.Graph([], [], nodes=[], name="packed", opset_imports={"": OPSET})
     builder = GraphBuilder(graph)
     op = builder.op
     inputs = [builder.input(name, ir.DataType.INT64, ["batch", "sequence"]) for name in INPUT_NAMES]
     input_ids, attention_mask, token_type_ids = inputs
     heads = _heads(traced.graph)
-    layout = packed_layout.build(op, input_ids, attention_mask, positions, heads)
+    layout = packed_layout.build(op, input_ids, attention_mask, positions, heads, vocabulary)
     tokens = {
-        "input_ids": op.GatherND(input_ids, layout.where),
+        "input_ids": layout.input_ids,
         "position_ids": layout.position_ids,
         "token_type_ids": op.GatherND(token_type_ids, layout.where),
     }

@@ -7,7 +7,8 @@ longest row only. If all rows have the same length, a single text for instance, 
 or mask: `uniform` says so, and a branch (ONNX `If`) takes the short way.
 
 A token is real if its mask is not zero, whatever the value. A row without any real token keeps its first position as a
-stand-in, so that no row is empty (a batch without tokens crashed ONNX Runtime 1.19); `real` is 0 for these.
+stand-in, so that no row is empty (a batch without tokens crashed ONNX Runtime 1.19); `real` is 0 for these, and their
+id is one beyond the vocabulary, as for negative ids: the look-up refuses it (on CUDA it does not, and gives zeros).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Layout:
     """What the rest of the graph needs to know of the batch."""
 
     where: ir.Value  # (tokens, 2) int64: row and column of each packed token in the padded batch
+    input_ids: ir.Value  # (tokens,) int64: as given, or `vocabulary` where there is no token or a negative id
     position_ids: ir.Value  # (tokens,) int64
     real: ir.Value  # (tokens, 1) float32: 1, or 0 for the stand-in of an empty row
     shape: ir.Value  # (2,) int64: batch, sequence
@@ -120,8 +122,15 @@ class _Packing:
         return places
 
 
-def build(op: OpBuilder, input_ids: ir.Value, attention_mask: ir.Value, positions: Positions, heads: int) -> Layout:
-    """input_ids, attention_mask: (batch, sequence) int64."""
+def build(
+    op: OpBuilder,
+    input_ids: ir.Value,
+    attention_mask: ir.Value,
+    positions: Positions,
+    heads: int,
+    vocabulary: int,
+) -> Layout:
+    """input_ids, attention_mask: (batch, sequence) int64; vocabulary: ids are below it."""
     shape = op.Shape(attention_mask)  # (2,)
     batch, sequence = op.Split(shape, num_outputs=2, _outputs=2)  # (1,) each
     given = op.Cast(attention_mask, to=ir.DataType.BOOL)  # (batch, sequence)
@@ -133,15 +142,18 @@ def build(op: OpBuilder, input_ids: ir.Value, attention_mask: ir.Value, position
     row, column = op.Split(op.NonZero(op.Gather(kept, order)), num_outputs=2, axis=0, _outputs=2)  # (1, tokens) each
     row, column = op.Squeeze(row, [0]), op.Squeeze(column, [0])  # (tokens,); `row` counts in sorted order
     where = op.Concat(op.Unsqueeze(op.Gather(order, row), [1]), op.Unsqueeze(column, [1]), axis=1)
-    real = op.Cast(op.Cast(op.GatherND(attention_mask, where), to=ir.DataType.BOOL), to=ir.DataType.FLOAT)
+    real = op.Cast(op.GatherND(attention_mask, where), to=ir.DataType.BOOL)  # (tokens,)
+    ids = op.GatherND(input_ids, where)
+    valid = op.And(real, op.GreaterOrEqual(ids, 0))
     uniform = op.Equal(op.Gather(lengths, 0), op.Gather(lengths, -1))
     packing = _Packing(batch=batch, tokens=op.Shape(column), lengths=lengths, row=row, heads=heads)
     *parts, unpad = if_else(op, uniform, packing.rectangle, packing.groups, outputs=4 * GROUPS + 1)
     groups = [Group(*parts[start : start + 4]) for start in range(0, 4 * GROUPS, 4)]
     return Layout(
         where=where,
+        input_ids=op.Where(valid, ids, vocabulary),
         position_ids=_position_ids(op, input_ids, column, where, positions),
-        real=op.Unsqueeze(real, [1]),
+        real=op.Unsqueeze(op.Cast(real, to=ir.DataType.FLOAT), [1]),
         shape=shape,
         uniform=uniform,
         rectangle=groups[0],

@@ -1,6 +1,9 @@
 """The ordinary graph: what transformers computes, on the padded layout, both axes dynamic.
 
 input_ids, attention_mask, token_type_ids: (batch, sequence) int64 -> last_hidden_state: (batch, sequence, hidden) fp32
+
+Two mistakes that transformers lets pass in silence are errors here, on a CPU: a negative id, which ONNX counts from the
+vocabulary's end, and a row without any token. Both become an id beyond the vocabulary, which the look-up refuses.
 """
 
 from __future__ import annotations
@@ -26,6 +29,21 @@ def unsupported_reason(model: object) -> str | None:
     return None
 
 
+class GuardedStates(HiddenStates):
+    """HiddenStates that refuse negative ids and rows without a token."""
+
+    def __init__(self, model: torch.nn.Module, vocabulary: int) -> None:
+        super().__init__(model)
+        self.vocabulary = vocabulary
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """As HiddenStates."""
+        valid = (input_ids >= 0) & (attention_mask != 0).any(dim=1, keepdim=True)
+        return super().forward(torch.where(valid, input_ids, self.vocabulary), attention_mask, token_type_ids)
+
+
 def to_onnx(encoder: Encoder, path: Path) -> None:
     """Writes `path`, and `path`.data beside it if the weights do not fit in one file."""
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
@@ -35,7 +53,7 @@ def to_onnx(encoder: Encoder, path: Path) -> None:
     try:
         with quiet(), torch.inference_mode(False), torch.no_grad():
             program = torch.onnx.export(
-                HiddenStates(encoder.model).eval(),
+                GuardedStates(encoder.model, encoder.facts.vocab_size).eval(),
                 example,
                 dynamo=True,
                 opset_version=onnx_file.OPSET,

@@ -324,6 +324,8 @@ def _hostile(results: Sequence[Results], rung: _Rung) -> None:
                 refused += 1
             elif not np.isfinite(output).all():
                 rung.findings.append(f"{result.version}, {name}: wanted numbers or an error, got NaN or infinity")
+            elif name in cases.REFUSED:
+                rung.findings.append(f"{result.version}, {name}: wanted an error, got numbers")
     total = sum(len(result.outputs) for result in results)
     rung.done(f"{total} runs, {refused} refused with an error, none crashed")
 

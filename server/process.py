@@ -16,13 +16,15 @@ import psutil
 
 from server.errors import ProcessError
 
-__all__ = ["TRITON_STACK_BYTES", "Process"]
+__all__ = ["TRITON_STACK_BYTES", "Process", "adopt_orphans"]
 
 _KEPT_LINES = 50
 # Triton 2.51 parses JSON recursively: a body nested 150,000 deep kills it with the usual 8 MiB stack, and survives
 # 4,000,000 with this. Threads reserve it, but only what is used becomes memory.
 TRITON_STACK_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_REAP_S = 1.0
 # Looked up here and not in the child: between fork and exec only the simplest things are safe.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -93,6 +95,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         await self.wait()
+        await _reap_group(self.pid)
         await asyncio.wait({self._log}, timeout=1.0)
 
     def failure(self, what: str) -> ProcessError:
@@ -113,6 +116,25 @@ class Process:
                 with contextlib.suppress(OSError):
                     sys.stderr.write(f"{line}\n")
                     sys.stderr.flush()
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its children leave behind, so that it can collect the dead.
+
+    Without it that is up to process 1, which in many containers collects nobody. See prctl(2), PR_SET_CHILD_SUBREAPER.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+async def _reap_group(group: int) -> None:
+    """Collect the dead of a process group whose leader has ended, as far as they are ours."""
+    for _ in range(int(_REAP_S / 0.01)):
+        try:
+            pid, _ = os.waitpid(-group, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:  # killed, but not gone yet
+            await asyncio.sleep(0.01)
 
 
 async def _read_line(stream: asyncio.StreamReader) -> bytes:

@@ -25,7 +25,7 @@ import psutil
 
 from server.errors import ProcessError
 from server.model import ensure_exported
-from server.process import TRITON_STACK_BYTES, Process
+from server.process import TRITON_STACK_BYTES, Process, adopt_orphans
 from server.settings import ROOT, Settings
 from server.triton import Installation, command, environment, has_gpu
 
@@ -63,6 +63,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start, watch, stop."""
+        adopt_orphans()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

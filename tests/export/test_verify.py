@@ -227,20 +227,37 @@ def test_a_row_that_depends_on_its_neighbours(tiny: Exported, tmp_path: Path) ->
     assert any("neighbours differ by" in finding for finding in fails(tiny, tmp_path, change, ValuesDiffer))
 
 
-def test_nan_from_a_row_without_tokens(tiny: Exported, tmp_path: Path) -> None:
+def test_nan_from_left_padding(tiny: Exported, tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
-        constant(model, "last", np.array([1]))
+        constant(model, "first", np.array([0]))
+        constant(model, "last", np.array([2]))
         append(
             model,
-            helper.make_node("ReduceSum", ["attention_mask", "last"], ["count"], keepdims=1),
-            helper.make_node("Cast", ["count"], ["tokens"], to=TensorProto.FLOAT),
-            helper.make_node("Div", ["tokens", "tokens"], ["one_or_nan"]),
+            helper.make_node("Gather", ["attention_mask", "first"], ["mask"], axis=1),
+            helper.make_node("Cast", ["mask"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["number", "number"], ["one_or_nan"]),
             helper.make_node("Unsqueeze", ["one_or_nan", "last"], ["factor"]),
             helper.make_node("Mul", ["before", "factor"], ["last_hidden_state"]),
         )
 
     findings = fails(tiny, tmp_path, change, HostileInput)
-    assert any("a batch without tokens" in finding for finding in findings)
+    assert any("left padding: wanted numbers or an error, got NaN" in finding for finding in findings)
+
+
+def test_numbers_for_rows_without_tokens_and_negative_ids(tiny: Exported, tmp_path: Path) -> None:
+    """What the ordinary graph gives without its guard."""
+
+    def change(model: onnx.ModelProto) -> None:
+        guard = next(node for node in model.graph.node if node.op_type == "Where" and "input_ids" in node.input)
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                if name == guard.output[0]:
+                    node.input[index] = "input_ids"
+        model.graph.node.remove(guard)
+
+    findings = fails(tiny, tmp_path, change, HostileInput)
+    refused = {"a row without tokens", "a batch without tokens", "one row, no tokens", "an id of -1"}
+    assert {finding.split(", ", 1)[1].removesuffix(": wanted an error, got numbers") for finding in findings} == refused
 
 
 def test_tokens_are_compared_with_transformers(tiny: Exported, tmp_path: Path) -> None:
