@@ -14,6 +14,7 @@ from __future__ import annotations
 from client._client import AsyncEmbeddingClient
 from client._manifest import Manifest
 from client._pieces import Limits
+from client._retry import Retries
 from client._sync import EmbeddingClient
 from client._wire import Embeddings
 from client.errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "Overloaded",
+    "Retries",
     "ServerError",
     "Unavailable",
     "__version__",

@@ -5,7 +5,9 @@ texts  ->  UTF-8, checked  ->  pieces in flight, bounded  ->  Triton  ->  (n, hi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
+from client._retry import Retries, retried
 from client._transport import Transport, check_url, open_transport
 from client._wire import Embeddings, check_max_length, encode, normalized
-from client.errors import ServerError, Unavailable
+from client.errors import DeadlineExceeded, ServerError, Unavailable
 
 __all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
 
@@ -26,16 +29,29 @@ DEFAULT_URL = "grpc://127.0.0.1:8001"
 class AsyncEmbeddingClient:
     """Embeds texts through one Triton server; used within one event loop, by any number of tasks.
 
-    It connects at the first call, and again by itself after the server was away.
+    It connects at the first call, and again by itself after the server was away. Cancelling a call cancels all that it
+    has on the way.
+
+    There are two times. `timeout_s` is the client's: what one request may take before the server counts as stuck,
+    whatever the number of texts. `deadline_s` is the caller's: what it has time for, over all pieces and attempts.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = 60.0,
+        limits: Limits | None = None,
+        retries: Retries | None = None,
+    ) -> None:
         """Make a client.
 
         Args:
             url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton.
-            timeout_s: how long one request to Triton (a piece of at most `limits.piece` texts) may take.
+            timeout_s: how long one attempt at one request to Triton (a piece of at most `limits.piece` texts) may take.
             limits: how many texts go to Triton at a time.
+            retries: how often a request is sent that meets a server that is full or away; `Retries(attempts=1)` for
+                once only.
 
         Raises:
             InvalidInput: not such a URL.
@@ -44,13 +60,19 @@ class AsyncEmbeddingClient:
         self.url = url
         self.limits = limits or Limits()
         self._timeout_s = timeout_s
+        self._retries = retries or Retries()
         self._room = Room(self.limits.total)
         self._transport: Transport | None = None
         self._manifest: Manifest | None = None
         self._closed = False
 
     async def embed(
-        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        normalize: bool = False,
+        *,
+        deadline_s: float | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts.
 
@@ -59,6 +81,7 @@ class AsyncEmbeddingClient:
             max_length: longer texts are cut to so many tokens, the two special ones included; None means the model's
                 own limit.
             normalize: scale each vector to length 1.
+            deadline_s: what the whole call may take; None means as long as each request keeps to `timeout_s`.
 
         Returns:
             (n, hidden) float32, row i for text i.
@@ -66,17 +89,33 @@ class AsyncEmbeddingClient:
         Raises:
             EmbeddingError: see `client.errors`.
         """
-        return (await self.embed_with_tokens(texts, max_length, normalize)).vectors
+        return (await self.embed_with_tokens(texts, max_length, normalize, deadline_s=deadline_s)).vectors
 
     async def embed_with_tokens(
-        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        normalize: bool = False,
+        *,
+        deadline_s: float | None = None,
     ) -> Embeddings:
         """Embed texts, and tell how many tokens the model saw of each. As `embed` otherwise."""
-        return await self.embed_encoded(encode(texts), max_length, normalize)
+        return await self.embed_encoded(encode(texts), max_length, normalize, deadline_s)
 
-    async def embed_encoded(self, encoded: Sequence[bytes], max_length: object, normalize: bool) -> Embeddings:
+    async def embed_encoded(
+        self, encoded: Sequence[bytes], max_length: object, normalize: bool, deadline_s: float | None = None
+    ) -> Embeddings:
         """The same for texts that were checked and encoded already, by `client._wire.encode`."""
-        manifest = await self.info()
+        async with self._deadline(deadline_s) as deadline:
+            answer = await self._embed(encoded, max_length, deadline)
+        if normalize:
+            return Embeddings(normalized(answer.vectors), answer.tokens)
+        if not answer.vectors.flags.writeable:
+            return Embeddings(answer.vectors.copy(), answer.tokens)
+        return answer
+
+    async def _embed(self, encoded: Sequence[bytes], max_length: object, deadline: float | None) -> Embeddings:
+        manifest = await retried(self.info, self._retries, deadline)
         if max_length is None:
             limit = manifest.max_sequence_length
         else:
@@ -84,21 +123,23 @@ class AsyncEmbeddingClient:
         if not encoded:
             return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32))
 
-        transport = self._connected()
-        timeout_s = self._timeout_s
+        async def attempt(piece: Sequence[bytes]) -> Embeddings:
+            try:
+                return await self._connected().infer(piece, limit, self._timeout_s)
+            except Unavailable:
+                self._forget()
+                raise
 
         async def send(piece: Sequence[bytes]) -> Embeddings:
-            return await transport.infer(piece, limit, timeout_s)
+            # It keeps its room while it waits: a full server gets less at a time.
+            return await retried(lambda: attempt(piece), self._retries, deadline)
 
-        try:
-            answer = await run(encoded, send, self.limits, self._room)
-        except Unavailable:
-            self._forget()
-            raise
-        if normalize:
-            return Embeddings(normalized(answer.vectors), answer.tokens)
-        if not answer.vectors.flags.writeable:
-            return Embeddings(answer.vectors.copy(), answer.tokens)
+        answer = await run(encoded, send, self.limits, self._room)
+        if self._manifest is not manifest:
+            # The server was away meanwhile. Vectors of two models must not stand in one answer.
+            now = await retried(self.info, self._retries, deadline)
+            if now.digest != manifest.digest:
+                raise Unavailable(f"the model changed during the call, from {manifest.digest} to {now.digest}")
         return answer
 
     async def info(self, refresh: bool = False) -> Manifest:
@@ -138,6 +179,15 @@ class AsyncEmbeddingClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @contextlib.asynccontextmanager
+    async def _deadline(self, deadline_s: float | None) -> AsyncIterator[float | None]:
+        """Bound a call; gives the moment in the event loop's time."""
+        try:
+            async with asyncio.timeout(deadline_s) as timeout:
+                yield timeout.when()
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer from {self.url} within {deadline_s} s") from error
 
     def _connected(self) -> Transport:
         if self._closed:

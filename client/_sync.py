@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from client._client import DEFAULT_URL, AsyncEmbeddingClient
 from client._manifest import Manifest
 from client._pieces import Limits
+from client._retry import Retries
 from client._wire import Embeddings, encode
 
 __all__ = ["EmbeddingClient"]
@@ -29,26 +30,50 @@ class EmbeddingClient:
     The arguments, results and errors of each method are those of AsyncEmbeddingClient.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = 60.0,
+        limits: Limits | None = None,
+        retries: Retries | None = None,
+    ) -> None:
         """Make a client; see AsyncEmbeddingClient."""
-        self._client = AsyncEmbeddingClient(url, timeout_s=timeout_s, limits=limits)
+        self._client = AsyncEmbeddingClient(url, timeout_s=timeout_s, limits=limits, retries=retries)
         self._portal = _PORTALS.__enter__()
         self._open = True
         # At exit Python stops the loop's thread where it is, and then waits for ever for what runs in it.
         atexit.register(self.close)
 
     def embed(
-        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        normalize: bool = False,
+        *,
+        deadline_s: float | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts: (n, hidden) float32."""
-        return self.embed_with_tokens(texts, max_length, normalize).vectors
+        return self.embed_with_tokens(texts, max_length, normalize, deadline_s=deadline_s).vectors
 
     def embed_with_tokens(
-        self, texts: Iterable[str], max_length: int | None = None, normalize: bool = False
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        normalize: bool = False,
+        *,
+        deadline_s: float | None = None,
     ) -> Embeddings:
         """Embed texts, and tell how many tokens the model saw of each."""
         # The caller's thread encodes: `texts` may be a generator that waits, which must not hold up the others' loop.
-        return self._portal.call(self._client.embed_encoded, encode(texts), max_length, normalize)
+        encoded = encode(texts)
+        call = self._portal.start_task_soon(self._client.embed_encoded, encoded, max_length, normalize, deadline_s)
+        try:
+            return call.result()
+        except BaseException:
+            # Ctrl-C ends the waiting only; the work ends with it.
+            call.cancel()
+            raise
 
     def info(self, refresh: bool = False) -> Manifest:
         """What model the server runs."""

@@ -25,7 +25,15 @@ __all__ = [
 
 
 class EmbeddingError(Exception):
-    """The root: catch this to catch every failure of the client."""
+    """The root: catch this to catch every failure of the client.
+
+    Attributes:
+        retry_after_s: what the server asked to wait before the next attempt; None where it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidInput(EmbeddingError):

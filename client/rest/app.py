@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from client import AsyncEmbeddingClient, __version__
+from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health
 from client.rest.settings import Settings
 
@@ -16,7 +16,13 @@ __all__ = ["create_app"]
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. It starts without Triton, and finds it when it is there."""
-    client = AsyncEmbeddingClient(settings.triton_url, timeout_s=settings.triton_timeout_s, limits=settings.limits)
+    # Once only: at overload another attempt makes it worse. The caller hears it at once, and knows when to come back.
+    client = AsyncEmbeddingClient(
+        settings.triton_url,
+        timeout_s=settings.triton_timeout_s,
+        limits=settings.limits,
+        retries=Retries(attempts=1),
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

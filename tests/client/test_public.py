@@ -23,6 +23,7 @@ def test_all_names() -> None:
         "Limits",
         "Manifest",
         "Overloaded",
+        "Retries",
         "ServerError",
         "Unavailable",
         "__version__",
