@@ -3,7 +3,8 @@
     python -m benchmarks.bare MODEL.ONNX --threads 2      one question per line on standard input:
     {"batches": [[[101, …, 102], …], …], "seconds": 2}  ->  {"elapsed_s", "circles", "latencies_s"}
 
-A batch is padded to its own longest text. No tokenizer, no pooling, no process border: what no server can beat that
+A batch is padded to its own longest text. No tokenizer, no process border, and only
+the vectors are taken out: what no server can beat that
 runs this graph. The session is opened as the service's backend opens it, with its number of threads.
 """
 
@@ -45,14 +46,14 @@ def measure(
     """Run all batches, in circles, for at least so long."""
     feeds = [inputs(batch) for batch in batches]
     for feed in feeds[:4]:
-        session.run(None, feed)
+        session.run(["sentence_embedding"], feed)
     latencies: list[float] = []
     began = time.perf_counter()
     circles = 0
     while circles == 0 or time.perf_counter() - began < seconds:
         for feed in feeds:
             start = time.perf_counter()
-            session.run(None, feed)
+            session.run(["sentence_embedding"], feed)
             latencies.append(time.perf_counter() - start)
         circles += 1
     return {"elapsed_s": time.perf_counter() - began, "circles": circles, "latencies_s": latencies}

@@ -16,6 +16,7 @@ from benchmarks.figures import Cell, Figures, ratio
 from benchmarks.goals import Goal
 from benchmarks.runner import BARE, Effort, Results
 from benchmarks.sides import GRPC, REFERENCE, REST
+from benchmarks.triton_statistics import ENSEMBLES, STEPS
 from export.manifest import Manifest
 
 __all__ = ["About", "about", "as_json", "markdown"]
@@ -212,12 +213,12 @@ def _step_table(results: Results) -> str:
         if each is None or not each.step_ms:
             continue
         row = [cell.name, _number(_mean_latency(each, cell)), _number(_outside(each, cell))]
-        for step in ("tokenizer", "bert", "pooling"):
-            row += [_number(each.step_ms[step][part]) for part in ("queue", "input", "infer", "output")]
+        for step in STEPS:
+            # A step that the ensemble leaves out has no times.
+            times = each.step_ms.get(step, {})
+            row += [_number(times[part]) if times else "" for part in ("queue", "input", "infer", "output")]
         rows.append(row)
-    parts = [
-        f"{step} {part}" for step in ("tokenizer", "bert", "pooling") for part in ("queue", "input", "infer", "output")
-    ]
+    parts = [f"{step} {part}" for step in STEPS for part in ("queue", "input", "infer", "output")]
     return _table(["cell", "REST", "outside", *parts], rows)
 
 
@@ -227,7 +228,8 @@ def _mean_latency(figures: Figures, cell: Cell) -> float:
 
 
 def _outside(figures: Figures, cell: Cell) -> float:
-    return _mean_latency(figures, cell) - figures.step_ms["embedding"]["total"]
+    [ensemble] = [name for name in ENSEMBLES if name in figures.step_ms]
+    return _mean_latency(figures, cell) - figures.step_ms[ensemble]["total"]
 
 
 def _cost_table(results: Results) -> str:

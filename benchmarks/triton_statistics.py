@@ -15,7 +15,9 @@ import httpx
 
 __all__ = ["Step", "difference", "fetch"]
 
-MODELS = ("tokenizer", "bert", "pooling", "embedding")
+STEPS = ("tokenizer", "bert", "pooling")
+ENSEMBLES = ("embedding", "embedding_fused")
+MODELS = (*STEPS, *ENSEMBLES)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
-from client._transport import Transport, check_url, open_transport
+from client._transport import DEFAULT_ENSEMBLE, ENSEMBLES, Transport, check_url, open_transport
 from client._wire import Embeddings, check_max_length, encode, normalized
-from client.errors import DeadlineExceeded, ServerError, Unavailable
+from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable
 
 __all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
 
@@ -43,6 +43,7 @@ class AsyncEmbeddingClient:
         timeout_s: float = 60.0,
         limits: Limits | None = None,
         retries: Retries | None = None,
+        ensemble: str = DEFAULT_ENSEMBLE,
     ) -> None:
         """Make a client.
 
@@ -52,11 +53,15 @@ class AsyncEmbeddingClient:
             limits: how many texts go to Triton at a time.
             retries: how often a request is sent that meets a server that is full or away; `Retries(attempts=1)` for
                 once only.
+            ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree.
 
         Raises:
-            InvalidInput: not such a URL.
+            InvalidInput: not such a URL or ensemble.
         """
         check_url(url)
+        if ensemble not in ENSEMBLES:
+            raise InvalidInput(f"ensemble: wanted one of {', '.join(ENSEMBLES)}, got {ensemble!r}")
+        self._ensemble = ensemble
         self.url = url
         self.limits = limits or Limits()
         self._timeout_s = timeout_s
@@ -193,7 +198,7 @@ class AsyncEmbeddingClient:
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._transport is None:
-            self._transport = open_transport(self.url, self._forget)
+            self._transport = open_transport(self.url, self._forget, self._ensemble)
         return self._transport
 
     def _forget(self) -> None:

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from client._transport import ENSEMBLE, MANIFEST_STEP
+from client._transport import MANIFEST_STEP
 from client._wire import MIN_LENGTH, Embeddings, decode, packed_bytes
 from client.errors import EmbeddingError, ServerError, from_status
 
@@ -37,15 +37,16 @@ _OPTIONS = (
 class GrpcTransport:
     """One channel. See Transport for the methods."""
 
-    def __init__(self, address: str, on_disconnect: Callable[[], None]) -> None:
+    def __init__(self, address: str, on_disconnect: Callable[[], None], ensemble: str) -> None:
         self._address = address
+        self._ensemble = ensemble
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watch = asyncio.create_task(_watch_disconnects(self._channel, on_disconnect))
 
     async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
         """See Transport."""
-        request = _request(ENSEMBLE, texts, max_length, ("EMBEDDING", "TOKENS"))
+        request = _request(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"))
         answer = await self._call(self._stub.ModelInfer, request, timeout_s)
         outputs = {
             output.name: (output.shape, raw)

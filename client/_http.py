@@ -12,7 +12,7 @@ from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from client._transport import ENSEMBLE, MANIFEST_STEP
+from client._transport import MANIFEST_STEP
 from client._wire import MIN_LENGTH, Embeddings, decode
 from client.errors import DeadlineExceeded, ServerError, Unavailable, from_status
 
@@ -22,14 +22,15 @@ __all__ = ["HttpTransport"]
 class HttpTransport:
     """One pool of kept-alive connections. See Transport for the methods."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, ensemble: str) -> None:
         self._address = address
+        self._ensemble = ensemble
         # The deadline of a call is given with the call; the client's own must not undercut it.
         self._client = InferenceServerClient(address, conn_limit=0, conn_timeout=None)
 
     async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
         """See Transport."""
-        result = await self._infer(ENSEMBLE, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s)
+        result = await self._infer(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s)
         vectors, tokens = result.as_numpy("EMBEDDING"), result.as_numpy("TOKENS")
         if vectors is None or tokens is None:
             raise ServerError("wanted EMBEDDING and TOKENS, got only one of them or none")

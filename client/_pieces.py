@@ -1,7 +1,7 @@
 """One call as many pieces: bounded, fair between calls, in order.
 
-Triton takes a batch at most, and its queues are bounded, so a call of many texts goes as pieces. How many texts may be
-in flight is bounded twice: over all calls, so that Triton's queues never overflow, and per call, so that what a big
+Triton takes a batch at most, so a call of many texts goes as pieces. How many texts may be in flight is bounded twice:
+over all calls, so that what waits waits here, in turn, and not in Triton's queues, and per call, so that what a big
 call has already sent delays a small one only little. Calls wait for room in one queue, each with its next piece only:
 so they take turns, and a call of 10,000 texts delays the others by a piece, not by 10,000 texts.
 """
@@ -31,8 +31,7 @@ class Limits:
     Attributes:
         piece: in one Triton request; at most the steps' max_batch_size.
         call: in flight of one call.
-        total: in flight of all calls of one client; below the steps' max_queue_size, because each may be a request
-            of its own.
+        total: in flight of all calls of one client. Triton's own queues have no bound.
     """
 
     # On two CPU cores (MiniLM, real mixed texts) 32 and 64 embedded 512 texts as fast as 64 and 128 did, and a single

@@ -15,6 +15,7 @@ from client._client import DEFAULT_URL, AsyncEmbeddingClient
 from client._manifest import Manifest
 from client._pieces import Limits
 from client._retry import Retries
+from client._transport import DEFAULT_ENSEMBLE
 from client._wire import Embeddings, encode
 
 __all__ = ["EmbeddingClient"]
@@ -37,9 +38,10 @@ class EmbeddingClient:
         timeout_s: float = 60.0,
         limits: Limits | None = None,
         retries: Retries | None = None,
+        ensemble: str = DEFAULT_ENSEMBLE,
     ) -> None:
         """Make a client; see AsyncEmbeddingClient."""
-        self._client = AsyncEmbeddingClient(url, timeout_s=timeout_s, limits=limits, retries=retries)
+        self._client = AsyncEmbeddingClient(url, timeout_s=timeout_s, limits=limits, retries=retries, ensemble=ensemble)
         self._portal = _PORTALS.__enter__()
         self._open = True
         # At exit Python stops the loop's thread where it is, and then waits for ever for what runs in it.

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 from client._wire import Embeddings
 from client.errors import InvalidInput
 
-__all__ = ["ENSEMBLE", "MANIFEST_STEP", "Transport", "open_transport"]
+__all__ = ["DEFAULT_ENSEMBLE", "ENSEMBLES", "MANIFEST_STEP", "Transport", "open_transport"]
 
-ENSEMBLE = "embedding"
+# The repository's two public models, of the same tensors and vectors. The second pools inside the graph.
+ENSEMBLES = ("embedding", "embedding_fused")
+DEFAULT_ENSEMBLE = "embedding_fused"
 # The step that answers the manifest, as an output that is made only when it is asked for.
 MANIFEST_STEP = "tokenizer"
 
@@ -32,23 +34,24 @@ class Transport(Protocol):
         """Close the connection; calls in flight fail."""
 
 
-def open_transport(url: str, on_disconnect: Callable[[], None]) -> Transport:
+def open_transport(url: str, on_disconnect: Callable[[], None], ensemble: str) -> Transport:
     """Make a transport, in a running event loop; it connects at its first call.
 
     Args:
         url: `grpc://HOST:PORT` or `http://HOST:PORT`.
         on_disconnect: called when a connection that stood is lost, where the transport can see it: what was learnt
             about the server may be wrong from then on.
+        ensemble: one of `ENSEMBLES`.
     """
     # Imported where it is needed: each of the two costs 0.2 s, and nobody needs both.
     address = check_url(url)
     if address.scheme == "grpc":
         from client._grpc import GrpcTransport
 
-        return GrpcTransport(address.netloc, on_disconnect)
+        return GrpcTransport(address.netloc, on_disconnect, ensemble)
     from client._http import HttpTransport
 
-    return HttpTransport(address.netloc)
+    return HttpTransport(address.netloc, ensemble)
 
 
 class Address(Protocol):

@@ -7,7 +7,8 @@ reads what is left. It imports nothing of this package.
 
 CASES    "<case>/<input name>": int64 (batch, sequence)
 RESULTS  "version": str; "load": why the graph could not be loaded, or ""; for each case either
-         "output/<case>": float32 (batch, sequence, hidden) or "error/<case>": str
+         "output/<case>": float32 (batch, sequence, hidden), and "pooled/<case>": float32 (batch, hidden) if the graph
+         has a second output; or "error/<case>": str
 Standard output names each case before it runs, so that the last line of a crashed run tells which one it was.
 """
 
@@ -46,7 +47,8 @@ def main(graph: str, cases_path: str, results_path: str) -> None:
         sys.stdout.write(f"{case}\n")
         sys.stdout.flush()
         try:
-            results[f"output/{case}"] = session.run(None, feed)[0]
+            for kind, output in zip(("output", "pooled"), session.run(None, feed), strict=False):
+                results[f"{kind}/{case}"] = output
         except Exception as error:  # as above
             results[f"error/{case}"] = np.array(str(error))
     np.savez(results_path, **results)

@@ -21,10 +21,11 @@ from export import sentence_transformers_files, sources
 from export.errors import ModelNotFound, UnsupportedArchitecture
 from export.sources import Source
 
-__all__ = ["INPUT_NAMES", "OUTPUT_NAME", "Encoder", "Facts", "HiddenStates", "from_source", "load"]
+__all__ = ["INPUT_NAMES", "OUTPUT_NAME", "POOLED_NAME", "Encoder", "Facts", "HiddenStates", "from_source", "load"]
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT_NAME = "last_hidden_state"
+POOLED_NAME = "sentence_embedding"  # see pooled.py
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ ExportError
  │   ├─ ValuesDiffer
  │   └─ HostileInput
  └─ ManifestInvalid        manifest.json is missing, unreadable, or does not fit the files beside it
+     └─ ManifestOutdated   it was written by an earlier version of this exporter, whose graphs lack something
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "GraphUnreadable",
     "HostileInput",
     "ManifestInvalid",
+    "ManifestOutdated",
     "ModelNotFound",
     "NamesDiffer",
     "RuntimeCrashed",
@@ -150,3 +152,11 @@ class HostileInput(VerificationFailed):
 
 class ManifestInvalid(ExportError):
     """manifest.json is missing, unreadable, or does not fit the files beside it."""
+
+
+class ManifestOutdated(ManifestInvalid):
+    """The export is of an earlier version; `model` is what it is of."""
+
+    def __init__(self, message: str, model: str) -> None:
+        super().__init__(message)
+        self.model = model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from export import artifacts, encoder, graphs, manifest, onnx_file, precision, precision_gate, runtimes, verify
+from export import artifacts, encoder, graphs, manifest, onnx_file, pooled, precision, precision_gate, runtimes, verify
 from export.manifest import Manifest
 from export.verify import OnCheck
 
@@ -60,6 +60,7 @@ def run(job: Job, progress: Progress, on_check: OnCheck) -> Manifest:
             progress(f"converting model.onnx to {job.precision} ({precision.NOTES[job.precision]})")
         exact = precision_gate.vectors(source, model, tried[0]) if job.precision == "int8" else None
         precision.convert(model, job.precision)
+        pooled.append(model, facts.pooling)
         progress("verifying model.onnx")
         parity: dict[str, float | None] = {}
         parity.update(verify.graph(facts, model, expected, tried, on_check, verify.BARS[job.precision]))

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.errors import ManifestInvalid
+from export.errors import ManifestInvalid, ManifestOutdated
 
 __all__ = ["FORMAT", "STEPS", "Manifest", "check", "read", "sha256", "with_digest", "write"]
 
-FORMAT = 1
+# 2: the graph has sentence_embedding, too, and refuses rows without a token.
+FORMAT = 2
 STEPS = ("tokenizer", "bert", "pooling")
 NOT_IN_DIGEST = ("digest", "parity", "versions")
 
@@ -88,7 +89,15 @@ def read(path: Path) -> Manifest:
     except FileNotFoundError as error:
         raise ManifestInvalid(f"{path} does not exist; write it with `python -m export`") from error
     try:
-        manifest = _parse(json.loads(text))
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("format") in range(1, FORMAT):
+            model = str(content.get("model"))
+            raise ManifestOutdated(
+                f"{path} is of an earlier version of this exporter; export {model} again: "
+                f"python -m export --model {model}",
+                model,
+            )
+        manifest = _parse(content)
     except (ValueError, TypeError) as error:
         raise ManifestInvalid(f"{path} is not a manifest: {error}") from error
     expected = _digest(manifest)

@@ -39,10 +39,11 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Results:
-    """Per case either the output, (batch, sequence, hidden), or the text of the error."""
+    """Per case either the states, (batch, sequence, hidden), or the text of the error; and the graph's own vectors."""
 
     version: str
     outputs: Mapping[str, Array | str]
+    pooled: Mapping[str, Array]  # (batch, hidden), for the cases without an error
 
 
 def newest() -> Runtime:
@@ -86,7 +87,8 @@ def run(runtime: Runtime, graph: Path, cases: Mapping[str, Feed], timeout_s: flo
     for case in cases:
         output = results.get(f"output/{case}")
         outputs[case] = output if output is not None else str(results[f"error/{case}"])
-    return Results(version, outputs)
+    pooled = {case: results[f"pooled/{case}"] for case in cases if f"pooled/{case}" in results}
+    return Results(version, outputs, pooled)
 
 
 def _start(runtime: Runtime, arguments: list[str], timeout_s: float) -> None:

@@ -2,11 +2,12 @@
 
 tokens         tokenizer.json gives the ids that transformers' tokenizer gives, truncated and whole
 readable       the file parses; opset and IR are ones that ONNX Runtime 1.19 reads
-names          three inputs and one output, by name and order
+names          three inputs and two outputs, by name and order
 dynamic axes   batch and sequence of each are symbols, the same ones everywhere
 dtypes         int64 in, float32 out
 shapes         every case runs, under every ONNX Runtime, and gives (batch, sequence, hidden)
-values         finite; equal to transformers; every row of a batch equal to the row alone
+               and (batch, hidden)
+values         finite; states and vectors equal to transformers; every row of a batch equal to the row alone
 hostile input  inputs without a right answer give finite numbers or an error, never a crash
 
 Each rung has its own exception in errors.py. A rung collects its findings over all cases and runtimes and raises them
@@ -28,7 +29,7 @@ import tokenizers
 
 from export import cases, onnx_file, runtimes
 from export.cases import Case, States
-from export.encoder import INPUT_NAMES, OUTPUT_NAME, Encoder, Facts
+from export.encoder import INPUT_NAMES, OUTPUT_NAME, POOLED_NAME, Encoder, Facts
 from export.errors import (
     AxesFrozen,
     DtypesDiffer,
@@ -209,26 +210,31 @@ def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def _names(model: onnx.ModelProto, rung: _Rung) -> None:
     wanted: tuple[tuple[str, tuple[str, ...], list[str]], ...] = (
         ("inputs", INPUT_NAMES, [value.name for value in _inputs(model)]),
-        ("outputs", (OUTPUT_NAME,), [value.name for value in model.graph.output]),
+        ("outputs", (OUTPUT_NAME, POOLED_NAME), [value.name for value in model.graph.output]),
     )
     for kind, names, got in wanted:
         if got != list(names):
             rung.findings.append(f"{kind}: wanted {', '.join(names)}; got {', '.join(got) or 'none'}")
-    rung.done(f"{', '.join(INPUT_NAMES)} -> {OUTPUT_NAME}")
+    rung.done(f"{', '.join(INPUT_NAMES)} -> {OUTPUT_NAME}, {POOLED_NAME}")
 
 
 def _axes(model: onnx.ModelProto, rung: _Rung) -> None:
-    symbols = set()
+    symbols: set[tuple[str, str]] = set()
+    batches: list[str] = []
     for value in (*_inputs(model), *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         wanted = 3 if value.name == OUTPUT_NAME else 2
         shape = [dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else "?") for dim in dims]
         if len(dims) != wanted:
             rung.findings.append(f"{value.name}: wanted {wanted} axes, got {shape}")
+        elif value.name == POOLED_NAME:
+            batches.append(dims[0].dim_param)
         elif not all(dim.dim_param for dim in dims[:2]):
             rung.findings.append(f"{value.name}: wanted (batch, sequence, …) dynamic, got {shape}")
         else:
             symbols.add((dims[0].dim_param, dims[1].dim_param))
+    if any(batch not in {first for first, _ in symbols} for batch in batches):
+        rung.findings.append(f"{POOLED_NAME}: wanted the batch axis of the others, got {batches}")
     if len(symbols) > 1:
         rung.findings.append(f"wanted the same two axes everywhere, got {sorted(symbols)}")
     rung.done("batch and sequence")
@@ -236,7 +242,7 @@ def _axes(model: onnx.ModelProto, rung: _Rung) -> None:
 
 def _dtypes(model: onnx.ModelProto, rung: _Rung) -> None:
     for value in (*_inputs(model), *model.graph.output):
-        wanted = onnx.TensorProto.FLOAT if value.name == OUTPUT_NAME else onnx.TensorProto.INT64
+        wanted = onnx.TensorProto.FLOAT if value.name in (OUTPUT_NAME, POOLED_NAME) else onnx.TensorProto.INT64
         got = value.type.tensor_type.elem_type
         if got != wanted:
             name = onnx.TensorProto.DataType.Name
@@ -270,6 +276,11 @@ def _shapes(facts: Facts, expected: Expected, results: Sequence[Results], rung: 
                 rung.findings.append(f"{result.version}, {case.name}: wanted {wanted}, got an error: {got}")
             elif got.shape != wanted or got.dtype != np.float32:
                 rung.findings.append(f"{result.version}, {case.name}: wanted {wanted}, got {got.shape} {got.dtype}")
+            elif (vectors := result.pooled[case.name]).shape != (wanted[0], wanted[2]) or vectors.dtype != np.float32:
+                rung.findings.append(
+                    f"{result.version}, {case.name}: wanted {POOLED_NAME} {(wanted[0], wanted[2])}, "
+                    f"got {vectors.shape} {vectors.dtype}"
+                )
     rung.done(f"{len(expected.cases)} batches under ONNX Runtime {', '.join(result.version for result in results)}")
 
 
@@ -310,6 +321,7 @@ def _differences(facts: Facts, expected: Expected, result: Results) -> Iterator[
         vectors[case.name] = pooled(states, case.attention_mask, facts.pooling)
         vector = pooled(wanted, case.attention_mask, facts.pooling)
         yield _Difference("pooled", case.name, _worst(vectors[case.name], vector))
+        yield _Difference("pooled", f"{case.name}, {POOLED_NAME}", _worst(result.pooled[case.name], vector))
         yield _Difference("direction", case.name, _turned(vectors[case.name], vector))
     for name, rows in expected.rows.items():
         for index, row in enumerate(rows):
@@ -322,7 +334,7 @@ def _hostile(results: Sequence[Results], rung: _Rung) -> None:
         for name, output in result.outputs.items():
             if isinstance(output, str):
                 refused += 1
-            elif not np.isfinite(output).all():
+            elif not (np.isfinite(output).all() and np.isfinite(result.pooled[name]).all()):
                 rung.findings.append(f"{result.version}, {name}: wanted numbers or an error, got NaN or infinity")
             elif name in cases.REFUSED:
                 rung.findings.append(f"{result.version}, {name}: wanted an error, got numbers")

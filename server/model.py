@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from export.errors import ManifestInvalid
+from export.errors import ManifestInvalid, ManifestOutdated
 from export.manifest import Manifest, check
-from export.sources import folder_digest
+from export.sources import DEFAULT_MODEL, folder_digest
 from server.errors import ModelError
 from server.process import Process
 from server.settings import ROOT, Settings
@@ -29,8 +29,9 @@ async def ensure_exported(settings: Settings) -> Manifest:
         try:
             manifest = check(repository)
         except ManifestInvalid as error:
-            # A named model replaces what is there, damaged or not.
-            if settings.model is None:
+            # A named model replaces what is there, damaged or not; the default one is made anew where it is outdated.
+            outdated_default = isinstance(error, ManifestOutdated) and error.model == DEFAULT_MODEL
+            if settings.model is None and not outdated_default:
                 raise ModelError(str(error)) from error
         else:
             if settings.model is None or _is_export_of(manifest, settings.model, settings.revision):

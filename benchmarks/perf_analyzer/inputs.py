@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 __all__ = ["MAX_LENGTH", "MODELS", "write"]
 
 MAX_LENGTH = 128
-MODELS = ("embedding", "tokenizer", "bert", "pooling")
+MODELS = ("embedding", "embedding_fused", "tokenizer", "bert", "pooling")
 _POOLING_TEXTS = 16  # each is 200 KB
 
 
@@ -53,6 +53,7 @@ def write(directory: Path, texts: Sequence[str], repository: Path) -> dict[str, 
     ]
     contents: dict[str, list[dict[str, Any]]] = {
         "embedding": plain,
+        "embedding_fused": plain,
         "tokenizer": plain,
         "bert": tokenized,
         "pooling": pooled,

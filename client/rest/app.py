@@ -22,6 +22,7 @@ def create_app(settings: Settings) -> FastAPI:
         timeout_s=settings.triton_timeout_s,
         limits=settings.limits,
         retries=Retries(attempts=1),
+        ensemble=settings.ensemble,
     )
 
     @contextlib.asynccontextmanager

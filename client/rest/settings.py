@@ -30,13 +30,16 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     triton_url: str = Field("grpc://127.0.0.1:8001", description="Triton's grpc://HOST:PORT or http://HOST:PORT")
     triton_timeout_s: float = Field(30.0, gt=0, description="seconds that one request to Triton may take")
+    ensemble: Literal["embedding", "embedding_fused"] = Field(
+        "embedding_fused", description="model of the repository to ask: pooling as a step, or inside the graph"
+    )
     ready_timeout_s: float = Field(5.0, gt=0, description="seconds that GET /health/ready gives its embedding")
     stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish on SIGTERM")
     max_texts: int = Field(10_000, ge=1, description="texts in one request")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1, description="bytes of one request's body")
     texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
     texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
-    texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time, below its max_queue_size")
+    texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
 
     @property

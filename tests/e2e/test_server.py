@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -194,6 +195,19 @@ def test_damaged_model_file(tmp_path: Path, model_repository: Path) -> None:
     assert "bert/1/model.onnx" in done.stderr
 
 
+def outdated_copy(tmp_path: Path, model_repository: Path, **changes: object) -> Path:
+    repository = exported_copy(tmp_path, model_repository)
+    for path in repository.glob("*/1/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1, **changes}))
+    return repository
+
+
+def test_an_earlier_version_s_export_of_another_model(tmp_path: Path, model_repository: Path) -> None:
+    done = run_server("--model-repository", str(outdated_copy(tmp_path, model_repository, model="acme/encoder")))
+    assert done.returncode == 1
+    assert "export acme/encoder again: python -m export --model acme/encoder" in done.stderr
+
+
 def test_unknown_model_is_a_clear_failure(tmp_path: Path) -> None:
     copy_static_files(tmp_path)
     done = run_server("--model-repository", str(tmp_path), "--model", "/nonexistent/folder")
@@ -242,13 +256,17 @@ def test_gives_up_after_several_restarts(model_repository: Path) -> None:
         assert "giving up" in running.log.read_text() or "ended while it started" in running.log.read_text()
 
 
-@pytest.mark.parametrize("line", ["[ ", "serve: starting Triton"])
-def test_signal_during_the_start(tmp_path: Path, model_repository: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [("nothing", "[ "), ("an earlier version's export", "[ "), ("an export", "serve: starting Triton")],
+)
+def test_signal_during_the_start(tmp_path: Path, model_repository: Path, found: str, line: str) -> None:
     """During the export, and during Triton's start: it all ends, with exit code 0."""
-    if line.startswith("["):
+    repository = model_repository
+    if found == "nothing":
         copy_static_files(repository := tmp_path)
-    else:
-        repository = model_repository
+    elif found != "an export":
+        repository = outdated_copy(tmp_path, model_repository)
     ports = [str(port) for port in free_ports(3)]
     command = [sys.executable, "-m", "server", "--no-rest", "--model-repository", str(repository)]
     command += ["--http-port", ports[0], "--grpc-port", ports[1], "--metrics-port", ports[2]]

@@ -55,6 +55,12 @@ def test_alone(triton: Triton, texts: list[str], truth: np.ndarray) -> None:
     assert_same(np.concatenate([triton.embed([text], 128) for text in texts]), truth)
 
 
+@pytest.mark.parametrize("size", [1, 64])
+def test_pooled_inside_the_graph(triton: Triton, texts: list[str], truth: np.ndarray, size: int) -> None:
+    batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+    assert_same(np.concatenate([triton.embed(batch, 128, "embedding_fused") for batch in batches]), truth)
+
+
 @pytest.mark.parametrize("size", [2, 7, 64])
 def test_in_batches_of_any_order(triton: Triton, texts: list[str], truth: np.ndarray, size: int) -> None:
     order = random.Random(size).sample(range(len(texts)), len(texts))

@@ -68,10 +68,11 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    from export import encoder, padded, verify
+    from export import encoder, padded, pooled, verify
 
     loaded = encoder.load(str(tiny_folder))
     expected = verify.expect(loaded)
     path = tmp_path_factory.mktemp("tiny") / "model.onnx"
     padded.to_onnx(loaded, path)
+    pooled.append(path, loaded.facts.pooling)
     return Exported(loaded, expected, path)

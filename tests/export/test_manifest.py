@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from export import manifest
-from export.errors import ManifestInvalid
+from export.errors import ManifestInvalid, ManifestOutdated
 from export.manifest import Manifest
 
 FILES = {"tokenizer/1/tokenizer.json": b"{}", "bert/1/model.onnx": b"graph"}
@@ -101,7 +101,7 @@ def test_a_missing_copy_is_found(repository: Path, step: str) -> None:
     ("change", "reason"),
     [
         ({"pooling": "cls"}, "was changed"),
-        ({"format": 2}, "wanted format 1, got 2"),
+        ({"format": 3}, "wanted format 2, got 3"),
         ({"colour": "red"}, "unknown"),
     ],
 )
@@ -112,7 +112,16 @@ def test_an_edited_manifest_is_found(repository: Path, change: dict[str, object]
         manifest.read(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}'])
+def test_an_export_of_an_earlier_version_says_how_to_renew_it(repository: Path) -> None:
+    path = repository / "tokenizer/1/manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"format": 1}), encoding="utf-8")
+    with pytest.raises(ManifestOutdated, match=f"python -m export --model {content['model']}") as caught:
+        manifest.read(path)
+    assert caught.value.model == content["model"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}'])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(text, encoding="utf-8")

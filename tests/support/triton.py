@@ -31,13 +31,18 @@ class Triton:
     def infer(self, model: str, **arrays: np.ndarray) -> Any:
         return self.client.infer(model, [tensor(name, array) for name, array in arrays.items()])
 
-    def embed(self, texts: Sequence[str | bytes], max_length: int | Sequence[int] | None = None) -> np.ndarray:
+    def embed(
+        self,
+        texts: Sequence[str | bytes],
+        max_length: int | Sequence[int] | None = None,
+        ensemble: str = "embedding",
+    ) -> np.ndarray:
         """(n, hidden) float32 from the ensemble; `max_length` None leaves the tensor out."""
         arrays = {"TEXT": text_tensor(texts)}
         if max_length is not None:
             limits = np.broadcast_to(np.asarray(max_length, dtype=np.int32).reshape(-1, 1), (len(texts), 1))
             arrays["MAX_LENGTH"] = np.ascontiguousarray(limits)
-        embedding: np.ndarray = self.infer("embedding", **arrays).as_numpy("EMBEDDING")
+        embedding: np.ndarray = self.infer(ensemble, **arrays).as_numpy("EMBEDDING")
         return embedding
 
     def mean_batch_size(self, model: str, before: Any = None) -> float:

@@ -12,10 +12,11 @@ from tests.support.service import ROOT
 
 REPOSITORY = ROOT / "model_repository"
 STEPS = ("tokenizer", "bert", "pooling")
-MODELS = (*STEPS, "embedding")
+ENSEMBLES = ("embedding", "embedding_fused")
+MODELS = (*STEPS, *ENSEMBLES)
 # What the graph brings, as bert/config.pbtxt leaves it to auto-completion.
 GRAPH_INPUTS = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (pb.TYPE_INT64, 1))
-GRAPH_OUTPUTS = {"last_hidden_state": (pb.TYPE_FP32, 2)}
+GRAPH_OUTPUTS = {"last_hidden_state": (pb.TYPE_FP32, 2), "sentence_embedding": (pb.TYPE_FP32, 1)}
 
 
 def config(model: str) -> pb.ModelConfig:
@@ -49,11 +50,12 @@ def test_each_tensor_says_what_it_is(model: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_steps_batch_dynamically_within_a_bounded_queue(step: str) -> None:
+def test_steps_batch_dynamically(step: str) -> None:
     parsed = config(step)
     assert parsed.HasField("dynamic_batching")
-    # At once, the step before sends as many requests as one batch holds.
-    assert parsed.dynamic_batching.default_queue_policy.max_queue_size >= 2 * parsed.max_batch_size
+    # Any policy makes requests wait for half a second (docs/adr/0003-unbounded-queues.md).
+    assert parsed.dynamic_batching.default_queue_policy == pb.ModelQueuePolicy()
+    assert not parsed.dynamic_batching.priority_levels
     assert parsed.max_batch_size >= config("embedding").max_batch_size
     assert [group.count for group in parsed.instance_group] == [1]
     assert parsed.model_warmup, "the first request must not be the slow one"
@@ -85,24 +87,31 @@ def test_warm_up_files_exist_and_have_the_right_size() -> None:
                     assert path.stat().st_size == warm_up.batch_size * tensor.dims[0] * 8
 
 
-def test_ensemble_wires_every_tensor_to_the_same_name() -> None:
-    known = dict(tensors("embedding", "input"))
-    for step in config("embedding").ensemble_scheduling.step:
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_ensemble_wires_every_tensor_to_the_same_name(ensemble: str) -> None:
+    known = dict(tensors(ensemble, "input"))
+    for step in config(ensemble).ensemble_scheduling.step:
         inputs, outputs = tensors(step.model_name, "input"), tensors(step.model_name, "output")
         assert set(step.input_map) == set(inputs)
         assert set(step.output_map) <= set(outputs)
         for key, value in [*step.input_map.items(), *step.output_map.items()]:
-            assert key == value
+            # The one that is renamed: the ensembles' public name of the vector.
+            assert key == value or (key, value) == ("sentence_embedding", "EMBEDDING")
         for name in step.input_map:
             assert known[name] == inputs[name], name
-        known |= {name: outputs[name] for name in step.output_map}
-    for name, kind in tensors("embedding", "output").items():
+        known |= {value: outputs[key] for key, value in step.output_map.items()}
+    for name, kind in tensors(ensemble, "output").items():
         # The pooled vector's rank is one less than the states'.
         assert known[name] == kind
 
 
+def test_both_ensembles_have_the_same_tensors_and_limit() -> None:
+    one, other = (config(ensemble) for ensemble in ENSEMBLES)
+    assert (one.input, one.output, one.max_batch_size) == (other.input, other.output, other.max_batch_size)
+
+
 def test_optional_input_is_optional_in_step_and_ensemble() -> None:
-    for model in ("embedding", "tokenizer"):
+    for model in (*ENSEMBLES, "tokenizer"):
         assert {t.name: t.optional for t in config(model).input} == {"TEXT": False, "MAX_LENGTH": True}
 
 
