@@ -27,7 +27,7 @@ DEFAULT_URL = "grpc://127.0.0.1:8001"
 
 
 class AsyncEmbeddingClient:
-    """Embeds texts through one Triton server; used within one event loop, by any number of tasks.
+    """Embeds texts through one server; used within one event loop, by any number of tasks.
 
     It connects at the first call, and again by itself after the server was away. Cancelling a call cancels all that it
     has on the way.
@@ -44,16 +44,19 @@ class AsyncEmbeddingClient:
         limits: Limits | None = None,
         retries: Retries | None = None,
         ensemble: str = DEFAULT_ENSEMBLE,
+        api_key: str | None = None,
     ) -> None:
         """Make a client.
 
         Args:
-            url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton.
-            timeout_s: how long one attempt at one request to Triton (a piece of at most `limits.piece` texts) may take.
-            limits: how many texts go to Triton at a time.
+            url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton, or `rest+http://HOST:PORT` of the REST shim.
+            timeout_s: how long one attempt at one request (a piece of at most `limits.piece` texts) may take.
+            limits: how many texts go to the server at a time.
             retries: how often a request is sent that meets a server that is full or away; `Retries(attempts=1)` for
                 once only.
-            ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree.
+            ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree. The REST shim chooses for
+                itself.
+            api_key: for a REST shim that wants one; Triton knows none.
 
         Raises:
             InvalidInput: not such a URL or ensemble.
@@ -66,6 +69,7 @@ class AsyncEmbeddingClient:
         self.limits = limits or Limits()
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._api_key = api_key
         self._room = Room(self.limits.total)
         self._transport: Transport | None = None
         self._manifest: Manifest | None = None
@@ -198,7 +202,7 @@ class AsyncEmbeddingClient:
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._transport is None:
-            self._transport = open_transport(self.url, self._forget, self._ensemble)
+            self._transport = open_transport(self.url, self._forget, self._ensemble, self._api_key)
         return self._transport
 
     def _forget(self) -> None:

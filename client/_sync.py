@@ -26,7 +26,7 @@ _PORTALS = BlockingPortalProvider()
 
 
 class EmbeddingClient:
-    """Embeds texts through one Triton server; may be used by any number of threads. Close it, or use `with`.
+    """Embeds texts through one server; may be used by any number of threads. Close it, or use `with`.
 
     The arguments, results and errors of each method are those of AsyncEmbeddingClient.
     """
@@ -39,9 +39,12 @@ class EmbeddingClient:
         limits: Limits | None = None,
         retries: Retries | None = None,
         ensemble: str = DEFAULT_ENSEMBLE,
+        api_key: str | None = None,
     ) -> None:
         """Make a client; see AsyncEmbeddingClient."""
-        self._client = AsyncEmbeddingClient(url, timeout_s=timeout_s, limits=limits, retries=retries, ensemble=ensemble)
+        self._client = AsyncEmbeddingClient(
+            url, timeout_s=timeout_s, limits=limits, retries=retries, ensemble=ensemble, api_key=api_key
+        )
         self._portal = _PORTALS.__enter__()
         self._open = True
         # At exit Python stops the loop's thread where it is, and then waits for ever for what runs in it.

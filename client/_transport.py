@@ -1,4 +1,12 @@
-"""What a transport does, and which one an address means. A third one (the REST shim) would be another row here."""
+"""What a transport does, and which one an address means.
+
+    grpc://HOST:PORT                      Triton's gRPC
+    http://HOST:PORT                      Triton's HTTP
+    rest+http://HOST[:PORT][/PREFIX]      the REST shim; rest+https:// behind something that speaks TLS
+
+The scheme alone decides. Both Triton and the shim speak HTTP, and asking the server which of them it is would need it
+to be there: a client is made before its server is.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +24,11 @@ ENSEMBLES = ("embedding", "embedding_fused")
 DEFAULT_ENSEMBLE = "embedding_fused"
 # The step that answers the manifest, as an output that is made only when it is asked for.
 MANIFEST_STEP = "tokenizer"
+_REST = "rest+"
 
 
 class Transport(Protocol):
-    """A connection to one Triton server. Every method raises EmbeddingError and nothing else."""
+    """A connection to one server. Every method raises EmbeddingError and nothing else."""
 
     async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
         """Embed one piece: at least one UTF-8 text, at most the steps' batch limit."""
@@ -34,21 +43,26 @@ class Transport(Protocol):
         """Close the connection; calls in flight fail."""
 
 
-def open_transport(url: str, on_disconnect: Callable[[], None], ensemble: str) -> Transport:
+def open_transport(url: str, on_disconnect: Callable[[], None], ensemble: str, api_key: str | None) -> Transport:
     """Make a transport, in a running event loop; it connects at its first call.
 
     Args:
-        url: `grpc://HOST:PORT` or `http://HOST:PORT`.
+        url: see the module.
         on_disconnect: called when a connection that stood is lost, where the transport can see it: what was learnt
             about the server may be wrong from then on.
-        ensemble: one of `ENSEMBLES`.
+        ensemble: one of `ENSEMBLES`, for Triton.
+        api_key: for the REST shim; Triton knows none.
     """
-    # Imported where it is needed: each of the two costs 0.2 s, and nobody needs both.
+    # Imported where it is needed: each costs 0.2 s, and nobody needs more than one.
     address = check_url(url)
     if address.scheme == "grpc":
         from client._grpc import GrpcTransport
 
         return GrpcTransport(address.netloc, on_disconnect, ensemble)
+    if address.scheme.startswith(_REST):
+        from client._rest import RestTransport
+
+        return RestTransport(url.removeprefix(_REST), api_key)
     from client._http import HttpTransport
 
     return HttpTransport(address.netloc, ensemble)
@@ -67,14 +81,19 @@ def check_url(url: str) -> Address:
     """Take an address apart.
 
     Raises:
-        InvalidInput: not an address of that form.
+        InvalidInput: not an address of one of those forms.
     """
-    wanted = f"wanted a URL like grpc://127.0.0.1:8001 or http://127.0.0.1:8000, got {url!r}"
+    wanted = (
+        "wanted a URL like grpc://127.0.0.1:8001 or http://127.0.0.1:8000 (Triton), or rest+http://127.0.0.1:8080 "
+        f"(the REST shim), got {url!r}"
+    )
     try:
         address = urlsplit(url)
-        complete = address.scheme in {"grpc", "http"} and bool(address.hostname) and address.port is not None
+        port = address.port  # raises when it is none
     except ValueError as error:
         raise InvalidInput(wanted) from error
-    if not complete or address.path.strip("/") or address.query or address.fragment or "@" in address.netloc:
+    rest = address.scheme in {f"{_REST}http", f"{_REST}https"}
+    triton = address.scheme in {"grpc", "http"} and port is not None and not address.path.strip("/")
+    if not (rest or triton) or not address.hostname or address.query or address.fragment or "@" in address.netloc:
         raise InvalidInput(wanted)
     return address

@@ -17,6 +17,7 @@ from client.errors import InvalidInput, ServerError
 
 __all__ = [
     "MIN_LENGTH",
+    "UNKNOWN_TOKENS",
     "Embeddings",
     "check_max_length",
     "decode",
@@ -28,6 +29,8 @@ __all__ = [
 
 # Every text has two special tokens, so nothing shorter than them can be asked for.
 MIN_LENGTH = 2
+# The token count of a text where the server does not tell it.
+UNKNOWN_TOKENS = -1
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Embeddings:
 
     Attributes:
         vectors: (n, hidden) float32.
-        tokens: (n,) int32, what the model saw of each text, special tokens included.
+        tokens: (n,) int32, what the model saw of each text, special tokens included; -1 through the REST shim, whose
+            answer does not tell.
     """
 
     vectors: NDArray[np.float32]

@@ -60,6 +60,7 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
             graph=manifest.graph,
             dimensions=manifest.hidden_size,
             pooling=manifest.pooling,
+            normalize=manifest.normalize,
             limits=ServiceLimits(texts=settings.max_texts, body_bytes=settings.max_body_bytes, max_length=max_length),
             versions=Versions(service=__version__, triton=await client.server_version()),
         )

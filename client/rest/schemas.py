@@ -114,6 +114,7 @@ class InfoAnswer(BaseModel):
     graph: str = Field(examples=["packed"])
     dimensions: int = Field(examples=[384])
     pooling: str = Field(examples=["mean"])
+    normalize: bool = Field(description="Whether the model's own pipeline scales vectors to length 1.")
     limits: ServiceLimits
     versions: Versions
 

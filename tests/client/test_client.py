@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from client import AsyncEmbeddingClient, DeadlineExceeded, EmbeddingClient, InvalidInput, Unavailable
+from client import AsyncEmbeddingClient, DeadlineExceeded, EmbeddingClient, InvalidInput, Retries, Unavailable
 from tests.support.service import ROOT, Service, free_ports
 
 TEXTS = ["The cat sits outside", "A man is playing guitar", "", "日本語", "word " * 300]
 
 
-@pytest.fixture(params=["grpc", "http"])
+@pytest.fixture(params=["grpc", "http", "rest"])
 def url(request: pytest.FixtureRequest, service: Service) -> str:
-    return {"grpc": service.grpc_url, "http": service.http_url}[request.param]
+    return {"grpc": service.grpc_url, "http": service.http_url, "rest": f"rest+{service.rest_url}"}[request.param]
 
 
 @pytest.fixture
@@ -40,7 +40,10 @@ class TestService:
         assert vectors.dtype == np.float32
         vectors += 1  # writable
 
-    def test_tokens(self, client: EmbeddingClient) -> None:
+    def test_tokens(self, client: EmbeddingClient, url: str) -> None:
+        if url.startswith("rest+"):  # the answer does not tell
+            assert client.embed_with_tokens(TEXTS).tokens.tolist() == [-1] * len(TEXTS)
+            return
         assert client.embed_with_tokens(TEXTS).tokens.tolist() == [6, 7, 2, 5, 256]
         assert client.embed_with_tokens(TEXTS, max_length=16).tokens.tolist() == [6, 7, 2, 5, 16]
 
@@ -121,14 +124,16 @@ def refused(scheme: str) -> str:
     return f"{scheme}://127.0.0.1:{free_ports(1)[0]}"
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
+@pytest.mark.parametrize("scheme", ["grpc", "http", "rest+http"])
 def test_nobody_there(scheme: str) -> None:
     url = refused(scheme)
-    with EmbeddingClient(url) as client, pytest.raises(Unavailable, match=rf"cannot reach {url}"):
+    shown = url.removeprefix("rest+")
+    once = Retries(attempts=1)
+    with EmbeddingClient(url, retries=once) as client, pytest.raises(Unavailable, match=rf"cannot reach {shown}"):
         client.embed(["a"])
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
+@pytest.mark.parametrize("scheme", ["grpc", "http", "rest+http"])
 def test_somebody_who_never_answers(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
@@ -139,7 +144,20 @@ def test_somebody_who_never_answers(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8001", "grpc://", "grpc://x", "ftp://x:1", "grpc://x:99999", "http://x:1/v2", "http://u@x:1", ""]
+    "url",
+    [
+        "127.0.0.1:8001",
+        "grpc://",
+        "grpc://x",
+        "ftp://x:1",
+        "grpc://x:99999",
+        "http://x:1/v2",
+        "http://u@x:1",
+        "rest+ftp://x",
+        "rest+http://",
+        "rest+http://x?a=b",
+        "",
+    ],
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"wanted a URL like grpc://127.0.0.1:8001"):

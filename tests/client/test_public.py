@@ -37,5 +37,6 @@ def test_version_is_the_projects() -> None:
 
 
 def test_the_client_does_not_import_the_shim() -> None:
-    code = "import sys, client, client.__main__, client._grpc, client._http; sys.exit('client.rest' in sys.modules)"
+    modules = "client, client.__main__, client._grpc, client._http, client._rest"
+    code = f"import sys, {modules}; sys.exit('client.rest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

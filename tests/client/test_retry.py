@@ -92,10 +92,10 @@ def test_settings_that_make_no_sense(arguments: dict[str, float]) -> None:
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
+@pytest.mark.parametrize("scheme", ["grpc", "http", "rest+http"])
 def test_a_server_that_comes_back(service: Service, scheme: str) -> None:
     (port,) = free_ports(1)
-    target = {"grpc": service.grpc_port, "http": service.http_port}[scheme]
+    target = {"grpc": service.grpc_port, "http": service.http_port, "rest+http": service.rest_port}[scheme]
     texts = [f"text {number}" for number in range(100)]
 
     async def scenario() -> np.ndarray:
