@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 import client.__main__
+import client.bulk.command
 from client import EmbeddingClient
 from tests.support.service import ROOT, Service, free_ports
 
@@ -37,13 +39,15 @@ def mistake(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("transport", ["grpc", "http"])
+@pytest.mark.parametrize("transport", ["grpc", "http", "rest"])
 def test_arguments_to_json_lines(service: Service, transport: str) -> None:
-    url = {"grpc": service.grpc_url, "http": service.http_url}[transport]
+    url = {"grpc": service.grpc_url, "http": service.http_url, "rest": f"rest+{service.rest_url}"}[transport]
     done = embed("--url", url, "one text", "日本語", "")
     assert done.stderr == b""
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(row["text"], row["tokens"]) for row in rows] == [("one text", 4), ("日本語", 5), ("", 2)]
+    assert [(row["text"], row["tokens"]) for row in rows] == [
+        (text, None if transport == "rest" else tokens) for text, tokens in (("one text", 4), ("日本語", 5), ("", 2))
+    ]
     with EmbeddingClient(url) as python:
         expected = python.embed(["one text", "日本語", ""])
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
@@ -55,7 +59,11 @@ def test_file_to_npy(service: Service, tmp_path: Path) -> None:
     source.write_text("".join(f"line {number}\n" for number in range(2100)))
     arguments = ("--input", str(source), "--output", str(target), "--normalize", "--max-length", "8")
     done = embed("--url", service.grpc_url, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stderr) == (0, b"")
+    summary = (
+        rf"{target}: 2,100 rows, {target.stat().st_size:,} bytes; 2,100 texts in [\d.]+ s \([\d,]+ texts/s\); 9,.*\n"
+    )
+    assert re.fullmatch(summary, done.stdout.decode())
     vectors = np.load(target)
     with EmbeddingClient(service.grpc_url) as python:
         expected = python.embed(["line 0", "line 1024", "line 2099"], max_length=8, normalize=True)
@@ -100,7 +108,7 @@ def terminal() -> Iterator[Callable[[], str]]:
 def test_a_progress_bar_on_a_terminal_on_long_work_only(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float, bar: bool
 ) -> None:
-    monkeypatch.setattr(client.__main__, "_PROGRESS_AFTER_S", after_s)
+    monkeypatch.setattr(client.bulk.command, "_PROGRESS_AFTER_S", after_s)
     source = tmp_path / "texts.txt"
     source.write_text("a text\n" * 30)
     arguments = ["embed", "--url", service.grpc_url, "--input", str(source), "--output", str(tmp_path / "v.npy")]
@@ -121,7 +129,7 @@ def test_a_reader_that_has_enough(service: Service) -> None:
         assert process.stderr is not None
         process.stdin.write(b"a\n" * 5000)
         process.stdin.close()
-        assert process.stdout.readline().startswith(b'{"text": "a"')
+        assert process.stdout.readline().startswith(b'{"text":"a"')
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == b""
@@ -144,7 +152,7 @@ def test_mistakes_in_the_input(service: Service) -> None:
         ((), "texts: wanted arguments or --input, got none"),
         (("a", "--input", "-"), "texts: wanted arguments or --input, got both"),
         (("--input", "/no/such/file"), "/no/such/file: No such file or directory"),
-        (("a", "--output", "x.csv"), "--output: wanted a name ending in .jsonl or .npy, got x.csv"),
+        (("a", "--output", "x.csv"), "--output: wanted a name ending in .jsonl, .npy or .parquet, got x.csv"),
     ],
 )
 def test_mistakes_in_the_call(service: Service, arguments: tuple[str, ...], message: str) -> None:
@@ -153,12 +161,12 @@ def test_mistakes_in_the_call(service: Service, arguments: tuple[str, ...], mess
     assert mistake(done).startswith(message)
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
+@pytest.mark.parametrize("scheme", ["grpc", "http", "rest+http"])
 def test_nobody_there(scheme: str) -> None:
     url = f"{scheme}://127.0.0.1:{free_ports(1)[0]}"
     done = embed("--url", url, "a")
     assert done.returncode == 1
-    assert mistake(done).startswith(f"cannot reach {url}")
+    assert mistake(done).startswith(f"cannot reach {url.removeprefix('rest+')}")
 
 
 def test_a_url_that_is_none() -> None:
