@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from client._transport import MANIFEST_STEP
 from client._wire import MIN_LENGTH, Embeddings, decode
-from client.errors import DeadlineExceeded, ServerError, Unavailable, from_status
+from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable, from_status
 
 __all__ = ["HttpTransport"]
 
@@ -66,6 +66,10 @@ class HttpTransport:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except InferenceServerException as error:
+            if isinstance(error.message(), dict):  # Triton's are strings; the shim's are objects
+                raise InvalidInput(
+                    f"wanted Triton at http://{self._address}, found the REST shim: rest+http://{self._address}"
+                ) from error
             raise from_status(error.status(), error.message()) from error
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer from http://{self._address} in time") from error

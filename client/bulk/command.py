@@ -211,7 +211,6 @@ def _summary(output: Part, totals: Totals, already: int, seconds: float, target:
 
 
 def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError
-    return number
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"wanted an integer from 1, got {value}")
+    return int(value)

@@ -87,10 +87,14 @@ def test_a_run_that_is_killed_again_and_again(service: Service, tmp_path: Path) 
     given.write_text("".join(f"{'very ' * (number % 10)}long text {number}\n" for number in range(4000)))
     arguments = ("--url", service.grpc_url, "--input", given, "--max-length", 16)
     embed(*arguments, "--output", whole)
+    # In small steps, so that no machine is through before it is killed. The last run takes larger ones.
+    slow = ("--concurrency", 1, "--batch-size", 4)
     journal, kills, moments = made.with_name(made.name + ".part.json"), 0, random.Random(0)
     read = 0
     for _ in range(3):
-        with subprocess.Popen(command(*arguments, "--output", made), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command(*arguments, *slow, "--output", made), cwd=ROOT, stdout=subprocess.DEVNULL
+        ) as process:
             # From when it has written something more, at any moment.
             while process.poll() is None and journal_rows(journal) == read:
                 time.sleep(0.01)
@@ -120,7 +124,7 @@ def journal_rows(path: Path) -> int:
 @pytest.mark.triton
 @pytest.mark.parametrize("suffix", ["npy", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_file(service: Service, tmp_path: Path, suffix: str) -> None:
-    """A large file may take only a quarter of its size more than a small one that fills all that is in flight."""
+    """A large file may take only half its size more than a small one that fills all that is in flight."""
     # Not getrusage: its figure includes the process that started this one.
     code = "import sys\nfrom client.__main__ import main\ncode = main(sys.argv[1:])\n"
     code += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0], file=sys.stderr)\nsys.exit(code)"
@@ -137,10 +141,10 @@ def test_memory_does_not_grow_with_the_file(service: Service, tmp_path: Path, su
         return int(done.stderr) / 1024
 
     small = peak_mib(600)
-    large = peak_mib(8000)
-    size_mib = (tmp_path / "8000.jsonl").stat().st_size / 2**20
-    assert size_mib > 300
-    assert large - small < size_mib / 4, f"{small:.0f} MiB for a small file, {large:.0f} MiB for {size_mib:.0f} MiB"
+    large = peak_mib(4000)
+    size_mib = (tmp_path / "4000.jsonl").stat().st_size / 2**20
+    assert size_mib > 150
+    assert large - small < size_mib / 2, f"{small:.0f} MiB for a small file, {large:.0f} MiB for {size_mib:.0f} MiB"
 
 
 class Narrow:
@@ -186,17 +190,22 @@ def test_a_server_that_is_away_for_a_while(service: Service, tmp_path: Path) -> 
     given, made = tmp_path / "texts.txt", tmp_path / "vectors.npy"
     given.write_text("".join(f"{'very ' * 40}long text {number}\n" for number in range(600)))
     (port,) = free_ports(1)
-    arguments = ("--url", f"grpc://127.0.0.1:{port}", "--input", given, "--output", made)
+    # In small steps, so that no machine is through before the server goes.
+    steps = ("--concurrency", 2, "--batch-size", 4)
+    arguments = ("--url", f"grpc://127.0.0.1:{port}", "--input", given, "--output", made, *steps)
 
-    async def scenario(patience_s: float, *more: str) -> tuple[int | None, str]:
+    journal = made.with_name(made.name + ".part.json")
+
+    async def scenario(patience_s: float) -> tuple[int | None, str]:
+        read = journal_rows(journal)
         async with forwarding(port, service.grpc_port):
             process = await asyncio.create_subprocess_exec(
-                *command(*arguments, "--patience-s", patience_s, *more),
+                *command(*arguments, "--patience-s", patience_s),
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
-            while not journal_rows(made.with_name(made.name + ".part.json")):
+            while journal_rows(journal) == read:
                 assert process.returncode is None
                 await asyncio.sleep(0.01)
         await asyncio.sleep(1.5)
@@ -207,7 +216,7 @@ def test_a_server_that_is_away_for_a_while(service: Service, tmp_path: Path) -> 
     code, error = asyncio.run(scenario(0.5))
     assert code == 1
     assert "(Unavailable)" in error
-    assert asyncio.run(scenario(60, "--restart")) == (0, "")
+    assert asyncio.run(scenario(60)) == (0, "")
     assert np.load(made).shape == (600, 384)
 
 

@@ -84,6 +84,15 @@ def test_tritons_port_is_not_the_shims(service: Service) -> None:
         client.embed(["a"])
 
 
+@pytest.mark.triton
+def test_the_shims_port_is_not_tritons(service: Service) -> None:
+    with (
+        EmbeddingClient(service.rest_url) as client,
+        pytest.raises(InvalidInput, match=rf"found the REST shim: rest\+{service.rest_url}"),
+    ):
+        client.embed(["a"])
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
