@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export import cases, encoder, packed, packed_fused, packed_trial, runtimes, verify
+from export import cases, encoder, packed, packed_fused, packed_trial, pooled, runtimes, verify
 from export.cases import Case
 from export.encoder import Encoder
 from export.errors import GraphNotWritten
@@ -50,6 +50,7 @@ def climb(loaded: Encoder, path: Path) -> list[Check]:
     checks: list[Check] = []
     expected = verify.expect(loaded)
     packed.to_onnx(loaded, path)
+    pooled.append(path, loaded.facts.pooling)
     tried = [runtimes.newest(), runtimes.oldest(runtimes.oldest_folder())]
     verify.graph(loaded.facts, path, expected, tried, checks.append)
     return checks

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from export import packed, precision, precision_gate, precision_int8, runtimes, verify
+from export import packed, padded, pooled, precision, precision_gate, precision_int8, runtimes, verify
 from export.errors import GraphNotWritten, ValuesDiffer
 from export.precision_gate import Int8Inaccurate, Vectors
 from export.verify import Check
@@ -24,15 +24,18 @@ GRAPHS = ("padded", "packed")
 
 @pytest.fixture(scope="module")
 def graphs(tiny: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    path = tmp_path_factory.mktemp("packed") / "model.onnx"
-    packed.to_onnx(tiny.encoder, path)
-    return {"padded": tiny.path, "packed": path}
+    paths = {name: tmp_path_factory.mktemp(name) / "model.onnx" for name in GRAPHS}
+    padded.to_onnx(tiny.encoder, paths["padded"])
+    packed.to_onnx(tiny.encoder, paths["packed"])
+    return paths
 
 
 def converted(graph: Path, folder: Path, name: str) -> Path:
+    """As an export does it: the precision first, then pooling in float32."""
     path = folder / "model.onnx"
     shutil.copy(graph, path)
     precision.convert(path, name)
+    pooled.append(path, "mean")
     return path
 
 
