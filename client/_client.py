@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from client._call import Call
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
@@ -112,18 +113,25 @@ class AsyncEmbeddingClient:
         return await self.embed_encoded(encode(texts), max_length, normalize, deadline_s)
 
     async def embed_encoded(
-        self, encoded: Sequence[bytes], max_length: object, normalize: bool, deadline_s: float | None = None
+        self,
+        encoded: Sequence[bytes],
+        max_length: object,
+        normalize: bool,
+        deadline_s: float | None = None,
+        call: Call | None = None,
     ) -> Embeddings:
         """The same for texts that were checked and encoded already, by `client._wire.encode`."""
         async with self._deadline(deadline_s) as deadline:
-            answer = await self._embed(encoded, max_length, deadline)
+            answer = await self._embed(encoded, max_length, deadline, call or Call())
         if normalize:
             return Embeddings(normalized(answer.vectors), answer.tokens)
         if not answer.vectors.flags.writeable:
             return Embeddings(answer.vectors.copy(), answer.tokens)
         return answer
 
-    async def _embed(self, encoded: Sequence[bytes], max_length: object, deadline: float | None) -> Embeddings:
+    async def _embed(
+        self, encoded: Sequence[bytes], max_length: object, deadline: float | None, call: Call
+    ) -> Embeddings:
         manifest = await retried(self.info, self._retries, deadline)
         if max_length is None:
             limit = manifest.max_sequence_length
@@ -134,7 +142,8 @@ class AsyncEmbeddingClient:
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
-                return await self._connected().infer(piece, limit, self._timeout_s)
+                with call.at_server():
+                    return await self._connected().infer(piece, limit, self._timeout_s, call)
             except Unavailable:
                 self._forget()
                 raise
@@ -167,7 +176,7 @@ class AsyncEmbeddingClient:
         Raises:
             EmbeddingError: why it does not.
         """
-        answer = await self._connected().infer([b"ready?"], 8, timeout_s)
+        answer = await self._connected().infer([b"ready?"], 8, timeout_s, Call("readiness"))
         if not np.isfinite(answer.vectors).all():
             raise ServerError("wanted finite numbers in a vector, got others")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from client._call import Call
 from client._transport import MANIFEST_STEP
 from client._wire import MIN_LENGTH, Embeddings, decode, packed_bytes
 from client.errors import EmbeddingError, ServerError, from_status
@@ -44,10 +45,10 @@ class GrpcTransport:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watch = asyncio.create_task(_watch_disconnects(self._channel, on_disconnect))
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
-        request = _request(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"))
-        answer = await self._call(self._stub.ModelInfer, request, timeout_s)
+        request = _request(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), call.request_id)
+        answer = await self._call(self._stub.ModelInfer, request, timeout_s, call.trace_context)
         outputs = {
             output.name: (output.shape, raw)
             for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
@@ -79,9 +80,11 @@ class GrpcTransport:
             await self._watch
         await self._channel.close()
 
-    async def _call(self, method: Callable[..., Any], request: object, timeout_s: float) -> Any:
+    async def _call(
+        self, method: Callable[..., Any], request: object, timeout_s: float, metadata: Mapping[str, str] | None = None
+    ) -> Any:
         try:
-            return await method(request, timeout=timeout_s)
+            return await method(request, timeout=timeout_s, metadata=tuple(metadata.items()) if metadata else None)
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from error
 
@@ -95,11 +98,12 @@ class GrpcTransport:
 
 
 def _request(
-    model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...]
+    model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...], request_id: str = ""
 ) -> service_pb2.ModelInferRequest:
     shape = (len(texts), 1)
     return service_pb2.ModelInferRequest(
         model_name=model,
+        id=request_id,
         inputs=(
             service_pb2.ModelInferRequest.InferInputTensor(name="TEXT", datatype="BYTES", shape=shape),
             service_pb2.ModelInferRequest.InferInputTensor(name="MAX_LENGTH", datatype="INT32", shape=shape),

@@ -12,6 +12,7 @@ from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from client._call import Call
 from client._transport import MANIFEST_STEP
 from client._wire import MIN_LENGTH, Embeddings, decode
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable, from_status
@@ -28,9 +29,9 @@ class HttpTransport:
         # The deadline of a call is given with the call; the client's own must not undercut it.
         self._client = InferenceServerClient(address, conn_limit=0, conn_timeout=None)
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
-        result = await self._infer(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s)
+        result = await self._infer(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s, call)
         vectors, tokens = result.as_numpy("EMBEDDING"), result.as_numpy("TOKENS")
         if vectors is None or tokens is None:
             raise ServerError("wanted EMBEDDING and TOKENS, got only one of them or none")
@@ -38,7 +39,7 @@ class HttpTransport:
 
     async def manifest(self, timeout_s: float) -> bytes:
         """See Transport."""
-        result = await self._infer(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",), timeout_s)
+        result = await self._infer(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",), timeout_s, Call())
         return bytes(result.as_numpy("MANIFEST").item())
 
     async def server_version(self, timeout_s: float) -> str:
@@ -51,7 +52,13 @@ class HttpTransport:
         await self._client.close()
 
     async def _infer(
-        self, model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...], timeout_s: float
+        self,
+        model: str,
+        texts: Sequence[bytes],
+        max_length: int,
+        outputs: tuple[str, ...],
+        timeout_s: float,
+        call: Call,
     ) -> Any:
         shape = (len(texts), 1)
         text = InferInput("TEXT", shape, "BYTES")
@@ -59,7 +66,10 @@ class HttpTransport:
         limit = InferInput("MAX_LENGTH", shape, "INT32")
         limit.set_data_from_numpy(np.full(shape, max_length, np.int32))
         wanted = [InferRequestedOutput(name) for name in outputs]
-        return await self._call(self._client.infer(model, [text, limit], outputs=wanted), timeout_s)
+        answer = self._client.infer(
+            model, [text, limit], outputs=wanted, request_id=call.request_id, headers=dict(call.trace_context)
+        )
+        return await self._call(answer, timeout_s)
 
     async def _call(self, answer: Awaitable[Any], timeout_s: float) -> Any:
         try:

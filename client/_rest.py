@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from client._call import Call
 from client._wire import UNKNOWN_TOKENS, Embeddings, decode
 from client.errors import (
     DeadlineExceeded,
@@ -59,10 +60,11 @@ class RestTransport:
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
         body = {"texts": [text.decode() for text in texts], "max_length": max_length}
-        answer = await self._call("POST", "/embedding", timeout_s, body)
+        headers = {**call.trace_context, **({"X-Request-ID": call.request_id} if call.request_id else {})}
+        answer = await self._call("POST", "/embedding", timeout_s, body, headers)
         try:
             vectors = np.array(answer["embeddings"], np.float32)
         except (KeyError, ValueError) as error:
@@ -92,10 +94,12 @@ class RestTransport:
         """See Transport."""
         await self._session.close()
 
-    async def _call(self, method: str, path: str, timeout_s: float, body: object = None) -> dict[str, Any]:
+    async def _call(
+        self, method: str, path: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         # A file, because aiohttp warns of large bytes.
         data = None if body is None else io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers = {**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
         try:
             async with (
                 asyncio.timeout(timeout_s),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from client._call import Call
 from client._wire import Embeddings
 from client.errors import InvalidInput
 
@@ -30,7 +31,7 @@ _REST = "rest+"
 class Transport(Protocol):
     """A connection to one server. Every method raises EmbeddingError and nothing else."""
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
         """Embed one piece: at least one UTF-8 text, at most the steps' batch limit."""
 
     async def manifest(self, timeout_s: float) -> bytes:

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health
+from client.rest.account import Accounting
+from client.rest.embedder import Embedder
 from client.rest.settings import Settings
 
 __all__ = ["create_app"]
@@ -37,6 +39,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     errors.install(app)
-    app.include_router(embedding.router(client, settings))
+    app.add_middleware(Accounting, bug=errors.bug)
+    embedder = Embedder(client, settings)
+    app.include_router(embedding.router(embedder, settings))
     app.include_router(health.router(client, settings))
     return app

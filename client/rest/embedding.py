@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from client import AsyncEmbeddingClient, InvalidInput
-from client._wire import encode
 from client.rest.answer import vectors_answer
-from client.rest.body import read_json, unless_disconnected
+from client.rest.body import read_json
+from client.rest.embedder import Embedder
 from client.rest.errors import responses
 from client.rest.schemas import EmbeddingAnswer, EmbeddingRequest, checked
 from client.rest.settings import Settings
@@ -15,8 +14,8 @@ from client.rest.settings import Settings
 __all__ = ["router"]
 
 
-def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
-    """The route, in front of a client."""
+def router(embedder: Embedder, settings: Settings) -> APIRouter:
+    """The route, in front of the embedder."""
     result = APIRouter(tags=["embeddings"])
 
     # The body is read here and not by FastAPI, so that it is bounded while it comes in, and every mistake is told in
@@ -36,17 +35,10 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
     async def embedding(request: Request) -> Response:
         """Any number of texts up to the limit in GET /info; one vector each, in order."""
         body = checked(EmbeddingRequest, await read_json(request, settings.max_body_bytes))
-        if len(body.texts) > settings.max_texts:
-            raise InvalidInput(f"texts: wanted at most {settings.max_texts}, got {len(body.texts)}")
         max_length = body.max_length
         if "max_length" not in body.model_fields_set:
             # A model may have fewer positions than the default asks for.
-            max_length = min(max_length, (await client.info()).max_positions)
-        work = client.embed_encoded(encode(body.texts), max_length, body.normalize)
-        if len(body.texts) > settings.texts_per_piece:
-            embeddings = await unless_disconnected(request, work)
-        else:
-            embeddings = await work
-        return vectors_answer(embeddings.vectors)
+            max_length = min(max_length, (await embedder.model()).max_positions)
+        return vectors_answer((await embedder.embed(request, body.texts, max_length, body.normalize)).vectors)
 
     return result

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from client import AsyncEmbeddingClient, EmbeddingError, Overloaded, __version__
 from client._wire import MIN_LENGTH
-from client.rest.errors import responses, unready_answer
+from client.rest.errors import Failure, answer, failure_of, responses
 from client.rest.schemas import DEFAULT_MAX_LENGTH, InfoAnswer, MaxLength, ServiceLimits, StatusAnswer, Versions
 from client.rest.settings import Settings
 
@@ -29,7 +29,7 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
     @result.get(
         "/health/ready", summary="Whether texts can be embedded", response_model=StatusAnswer, responses=responses(503)
     )
-    async def ready() -> StatusAnswer | Response:
+    async def ready(request: Request) -> StatusAnswer | Response:
         """Embeds a text, outside the limits on requests; shedding load counts as ready."""
         try:
             await client.check(settings.ready_timeout_s)
@@ -37,7 +37,8 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
             return StatusAnswer(status="overloaded")
         except EmbeddingError as error:
             _log.warning("not ready: %s: %s", type(error).__name__, error)
-            return unready_answer(error)
+            # In its own words, which operators need.
+            return answer(request, Failure(503, failure_of(error).type, str(error)))
         return StatusAnswer(status="ready")
 
     @result.get("/info", summary="The model and the limits", responses=responses(503, 504))
