@@ -19,7 +19,7 @@ from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
 from client._transport import DEFAULT_ENSEMBLE, ENSEMBLES, Transport, check_url, open_transport
-from client._wire import Embeddings, check_max_length, encode, normalized
+from client._wire import Cut, Embeddings, check_max_length, encode, normalized
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable
 
 __all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
@@ -119,10 +119,14 @@ class AsyncEmbeddingClient:
         normalize: bool,
         deadline_s: float | None = None,
         call: Call | None = None,
+        truncate_left: bool = False,
     ) -> Embeddings:
-        """The same for texts that were checked and encoded already, by `client._wire.encode`."""
+        """The same for texts that were checked and encoded already, by `client._wire.encode`.
+
+        `truncate_left` cuts the beginning of what is too long, and not its end; not through the REST shim.
+        """
         async with self._deadline(deadline_s) as deadline:
-            answer = await self._embed(encoded, max_length, deadline, call or Call())
+            answer = await self._embed(encoded, max_length, truncate_left, deadline, call or Call())
         if normalize:
             return Embeddings(normalized(answer.vectors), answer.tokens)
         if not answer.vectors.flags.writeable:
@@ -130,20 +134,21 @@ class AsyncEmbeddingClient:
         return answer
 
     async def _embed(
-        self, encoded: Sequence[bytes], max_length: object, deadline: float | None, call: Call
+        self, encoded: Sequence[bytes], max_length: object, truncate_left: bool, deadline: float | None, call: Call
     ) -> Embeddings:
         manifest = await retried(self.info, self._retries, deadline)
         if max_length is None:
             limit = manifest.max_sequence_length
         else:
             limit = check_max_length(max_length, manifest.max_positions)
+        cut = Cut(limit, truncate_left)
         if not encoded:
             return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32))
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
                 with call.at_server():
-                    return await self._connected().infer(piece, limit, self._timeout_s, call)
+                    return await self._connected().infer(piece, cut, self._timeout_s, call)
             except Unavailable:
                 self._forget()
                 raise
@@ -166,6 +171,11 @@ class AsyncEmbeddingClient:
             self._manifest = parse(await self._connected().manifest(self._timeout_s))
         return self._manifest
 
+    async def tokenizer(self) -> tuple[Manifest, bytes]:
+        """The model that the server runs and its tokenizer.json; not through the REST shim."""
+        manifest, content = await self._connected().tokenizer(self._timeout_s)
+        return parse(manifest), content
+
     async def server_version(self) -> str:
         """The version of Triton."""
         return await self._connected().server_version(self._timeout_s)
@@ -176,7 +186,7 @@ class AsyncEmbeddingClient:
         Raises:
             EmbeddingError: why it does not.
         """
-        answer = await self._connected().infer([b"ready?"], 8, timeout_s, Call("readiness"))
+        answer = await self._connected().infer([b"ready?"], Cut(8), timeout_s, Call("readiness"))
         if not np.isfinite(answer.vectors).all():
             raise ServerError("wanted finite numbers in a vector, got others")
 

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from client._call import Call
 from client._transport import MANIFEST_STEP
-from client._wire import MIN_LENGTH, Embeddings, decode, packed_bytes
+from client._wire import MIN_LENGTH, Cut, Embeddings, decode, packed_bytes
 from client.errors import EmbeddingError, ServerError, from_status
 
 __all__ = ["GrpcTransport"]
@@ -45,9 +45,9 @@ class GrpcTransport:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watch = asyncio.create_task(_watch_disconnects(self._channel, on_disconnect))
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], cut: Cut, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
-        request = _request(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), call.request_id)
+        request = _request(self._ensemble, texts, cut, ("EMBEDDING", "TOKENS"), call.request_id)
         answer = await self._call(self._stub.ModelInfer, request, timeout_s, call.trace_context)
         outputs = {
             output.name: (output.shape, raw)
@@ -63,10 +63,13 @@ class GrpcTransport:
 
     async def manifest(self, timeout_s: float) -> bytes:
         """See Transport."""
-        request = _request(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",))
-        answer = await self._call(self._stub.ModelInfer, request, timeout_s)
-        raw: bytes = answer.raw_output_contents[0]
-        return raw[4:]  # one BYTES item, after its length
+        (manifest,) = await self._files(("MANIFEST",), timeout_s)
+        return manifest
+
+    async def tokenizer(self, timeout_s: float) -> tuple[bytes, bytes]:
+        """See Transport."""
+        manifest, tokenizer = await self._files(("MANIFEST", "TOKENIZER"), timeout_s)
+        return manifest, tokenizer
 
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
@@ -79,6 +82,12 @@ class GrpcTransport:
         with contextlib.suppress(asyncio.CancelledError):
             await self._watch
         await self._channel.close()
+
+    async def _files(self, names: tuple[str, ...], timeout_s: float) -> list[bytes]:
+        request = _request(MANIFEST_STEP, [b""], Cut(MIN_LENGTH), names)
+        answer = await self._call(self._stub.ModelInfer, request, timeout_s)
+        found = {output.name: raw for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)}
+        return [found[name][4:] for name in names]  # one BYTES item, after its length
 
     async def _call(
         self, method: Callable[..., Any], request: object, timeout_s: float, metadata: Mapping[str, str] | None = None
@@ -98,10 +107,10 @@ class GrpcTransport:
 
 
 def _request(
-    model: str, texts: Sequence[bytes], max_length: int, outputs: tuple[str, ...], request_id: str = ""
+    model: str, texts: Sequence[bytes], cut: Cut, outputs: tuple[str, ...], request_id: str = ""
 ) -> service_pb2.ModelInferRequest:
     shape = (len(texts), 1)
-    return service_pb2.ModelInferRequest(
+    request = service_pb2.ModelInferRequest(
         model_name=model,
         id=request_id,
         inputs=(
@@ -109,8 +118,13 @@ def _request(
             service_pb2.ModelInferRequest.InferInputTensor(name="MAX_LENGTH", datatype="INT32", shape=shape),
         ),
         outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
-        raw_input_contents=(packed_bytes(texts), np.full(shape, max_length, "<i4").tobytes()),
+        raw_input_contents=(packed_bytes(texts), np.full(shape, cut.max_length, "<i4").tobytes()),
     )
+    if cut.left:
+        # Only then: Triton batches no request that has an optional tensor with those that have not.
+        request.inputs.add(name="TRUNCATE_LEFT", datatype="BOOL", shape=shape)
+        request.raw_input_contents.append(b"\x01" * len(texts))
+    return request
 
 
 async def _watch_disconnects(channel: grpc.aio.Channel, on_disconnect: Callable[[], None]) -> None:

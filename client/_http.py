@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from client._call import Call
 from client._transport import MANIFEST_STEP
-from client._wire import MIN_LENGTH, Embeddings, decode
+from client._wire import MIN_LENGTH, Cut, Embeddings, decode
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable, from_status
 
 __all__ = ["HttpTransport"]
@@ -29,9 +29,9 @@ class HttpTransport:
         # The deadline of a call is given with the call; the client's own must not undercut it.
         self._client = InferenceServerClient(address, conn_limit=0, conn_timeout=None)
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], cut: Cut, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
-        result = await self._infer(self._ensemble, texts, max_length, ("EMBEDDING", "TOKENS"), timeout_s, call)
+        result = await self._infer(self._ensemble, texts, cut, ("EMBEDDING", "TOKENS"), timeout_s, call)
         vectors, tokens = result.as_numpy("EMBEDDING"), result.as_numpy("TOKENS")
         if vectors is None or tokens is None:
             raise ServerError("wanted EMBEDDING and TOKENS, got only one of them or none")
@@ -39,8 +39,13 @@ class HttpTransport:
 
     async def manifest(self, timeout_s: float) -> bytes:
         """See Transport."""
-        result = await self._infer(MANIFEST_STEP, [b""], MIN_LENGTH, ("MANIFEST",), timeout_s, Call())
-        return bytes(result.as_numpy("MANIFEST").item())
+        (manifest,) = await self._files(("MANIFEST",), timeout_s)
+        return manifest
+
+    async def tokenizer(self, timeout_s: float) -> tuple[bytes, bytes]:
+        """See Transport."""
+        manifest, tokenizer = await self._files(("MANIFEST", "TOKENIZER"), timeout_s)
+        return manifest, tokenizer
 
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
@@ -51,11 +56,15 @@ class HttpTransport:
         """See Transport."""
         await self._client.close()
 
+    async def _files(self, names: tuple[str, ...], timeout_s: float) -> list[bytes]:
+        result = await self._infer(MANIFEST_STEP, [b""], Cut(MIN_LENGTH), names, timeout_s, Call())
+        return [bytes(result.as_numpy(name).item()) for name in names]
+
     async def _infer(
         self,
         model: str,
         texts: Sequence[bytes],
-        max_length: int,
+        cut: Cut,
         outputs: tuple[str, ...],
         timeout_s: float,
         call: Call,
@@ -64,10 +73,16 @@ class HttpTransport:
         text = InferInput("TEXT", shape, "BYTES")
         text.set_data_from_numpy(np.array(texts, dtype=np.object_).reshape(shape))
         limit = InferInput("MAX_LENGTH", shape, "INT32")
-        limit.set_data_from_numpy(np.full(shape, max_length, np.int32))
+        limit.set_data_from_numpy(np.full(shape, cut.max_length, np.int32))
+        inputs = [text, limit]
+        if cut.left:
+            # Only then: Triton batches no request that has an optional tensor with those that have not.
+            left = InferInput("TRUNCATE_LEFT", shape, "BOOL")
+            left.set_data_from_numpy(np.ones(shape, np.bool_))
+            inputs.append(left)
         wanted = [InferRequestedOutput(name) for name in outputs]
         answer = self._client.infer(
-            model, [text, limit], outputs=wanted, request_id=call.request_id, headers=dict(call.trace_context)
+            model, inputs, outputs=wanted, request_id=call.request_id, headers=dict(call.trace_context)
         )
         return await self._call(answer, timeout_s)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 
 from client.errors import ServerError
 
@@ -19,6 +20,7 @@ class Manifest:
         normalize: whether the model's own pipeline ends in L2 normalisation. Triton answers raw vectors all the same.
         max_positions: the longest text in tokens that the model can take.
         max_sequence_length: the model's own limit, used when no max_length is given.
+        prompts: what the model's authors put before texts of a kind, by its name.
     """
 
     digest: str
@@ -33,6 +35,7 @@ class Manifest:
     hidden_size: int
     max_positions: int
     max_sequence_length: int
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(text: bytes) -> Manifest:
@@ -48,6 +51,7 @@ def parse(text: bytes) -> Manifest:
     if not isinstance(content, dict):
         raise ServerError(f"wanted the manifest as a JSON object, got {type(content).__name__}")
     names = [field.name for field in fields(Manifest)]
-    if missing := [name for name in names if name not in content]:
-        raise ServerError(f"wanted a manifest with {', '.join(names)}, found no {', '.join(missing)}")
-    return Manifest(**{name: content[name] for name in names})
+    needed = [field.name for field in fields(Manifest) if field.default_factory is MISSING]
+    if missing := [name for name in needed if name not in content]:
+        raise ServerError(f"wanted a manifest with {', '.join(needed)}, found no {', '.join(missing)}")
+    return Manifest(**{name: content[name] for name in names if name in content})

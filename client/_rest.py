@@ -1,6 +1,6 @@
 """The REST shim as a transport: for machines that reach the shim only, and for keys, which Triton does not know.
 
-texts  ->  POST /embedding, JSON  ->  {"embeddings": [[…]]}  ->  (n, hidden) float32
+texts  ->  POST /embedding, JSON  ->  float32 in binary, or {"embeddings": [[…]]}  ->  (n, hidden) float32
 
 Token counts are not part of that answer: they are `UNKNOWN_TOKENS`.
 """
@@ -11,15 +11,17 @@ import asyncio
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import numpy as np
+from numpy.typing import NDArray
 
 from client._call import Call
-from client._wire import UNKNOWN_TOKENS, Embeddings, decode
+from client._wire import UNKNOWN_TOKENS, Cut, Embeddings, decode
 from client.errors import (
     DeadlineExceeded,
     EmbeddingError,
@@ -30,6 +32,9 @@ from client.errors import (
 )
 
 __all__ = ["RestTransport"]
+
+# Float32, little-endian, row after row; the shape in a header. A third of JSON's bytes, and nothing to parse.
+_BINARY = "application/octet-stream"
 
 _STATUSES: dict[int, type[EmbeddingError]] = {
     400: InvalidInput,
@@ -48,6 +53,21 @@ _STATUSES: dict[int, type[EmbeddingError]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """A success, as it came."""
+
+    headers: Mapping[str, str]
+    content: bytes
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Those of POST /embedding, (n, hidden); raises KeyError, TypeError or ValueError for anything else."""
+        if self.headers.get("Content-Type") == _BINARY:
+            shape = [int(size) for size in self.headers["X-Shape"].split(",")]
+            return np.frombuffer(self.content, "<f4").reshape(shape)
+        return np.array(json.loads(self.content)["embeddings"], np.float32)
+
+
 class RestTransport:
     """One pool of kept-alive connections. See Transport for the methods."""
 
@@ -60,20 +80,27 @@ class RestTransport:
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], cut: Cut, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
-        body = {"texts": [text.decode() for text in texts], "max_length": max_length}
+        if cut.left:
+            raise InvalidInput("truncate_left: wanted Triton's address, got that of the REST shim: see its POST /embed")
+        body = {"texts": [text.decode() for text in texts], "max_length": cut.max_length}
         headers = {**call.trace_context, **({"X-Request-ID": call.request_id} if call.request_id else {})}
-        answer = await self._call("POST", "/embedding", timeout_s, body, headers)
+        # A shim that knows only JSON answers JSON.
+        answer = await self._call("POST", "/embedding", timeout_s, body, {**headers, "Accept": _BINARY})
         try:
-            vectors = np.array(answer["embeddings"], np.float32)
-        except (KeyError, ValueError) as error:
-            raise ServerError(f"wanted {{'embeddings': rows of numbers}} from {self._url}, got others") from error
+            vectors = answer.vectors()
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"wanted rows of numbers from {self._url}/embedding, got something else") from error
         return decode(vectors, np.full(len(texts), UNKNOWN_TOKENS, np.int32), len(texts))
+
+    async def tokenizer(self, timeout_s: float) -> tuple[bytes, bytes]:
+        """See Transport."""
+        raise InvalidInput(f"wanted Triton's address, got that of the REST shim: {self._url}")
 
     async def manifest(self, timeout_s: float) -> bytes:
         """See Transport. The shim words it for its users: here it gets the manifest's names back."""
-        answer = await self._call("GET", "/info", timeout_s)
+        answer = await self._info(timeout_s)
         try:
             lengths = answer["limits"]["max_length"]
             names = {
@@ -87,16 +114,22 @@ class RestTransport:
 
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
-        answer = await self._call("GET", "/info", timeout_s)
+        answer = await self._info(timeout_s)
         return str(answer["versions"]["triton"])
 
     async def close(self) -> None:
         """See Transport."""
         await self._session.close()
 
+    async def _info(self, timeout_s: float) -> dict[str, Any]:
+        answer = _parsed((await self._call("GET", "/info", timeout_s)).content)
+        if not isinstance(answer, dict):
+            raise ServerError(f"wanted a JSON object from {self._url}/info, got something else")
+        return answer
+
     async def _call(
         self, method: str, path: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    ) -> _Answer:
         # A file, because aiohttp warns of large bytes.
         data = None if body is None else io.BytesIO(json.dumps(body, ensure_ascii=False).encode())
         headers = {**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
@@ -112,10 +145,7 @@ class RestTransport:
             raise Unavailable(f"cannot reach {self._url}: {error}") from error
         if response.status != 200:
             raise _failure(response.status, response.headers, content, self._url + path)
-        answer = _parsed(content)
-        if not isinstance(answer, dict):
-            raise ServerError(f"wanted a JSON object from {self._url + path}, got something else")
-        return answer
+        return _Answer(response.headers, content)
 
 
 def _failure(status: int, headers: Mapping[str, str], content: bytes, url: str) -> EmbeddingError:

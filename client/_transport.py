@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from client._call import Call
-from client._wire import Embeddings
+from client._wire import Cut, Embeddings
 from client.errors import InvalidInput
 
 __all__ = ["DEFAULT_ENSEMBLE", "ENSEMBLES", "MANIFEST_STEP", "Transport", "open_transport"]
@@ -31,11 +31,14 @@ _REST = "rest+"
 class Transport(Protocol):
     """A connection to one server. Every method raises EmbeddingError and nothing else."""
 
-    async def infer(self, texts: Sequence[bytes], max_length: int, timeout_s: float, call: Call) -> Embeddings:
+    async def infer(self, texts: Sequence[bytes], cut: Cut, timeout_s: float, call: Call) -> Embeddings:
         """Embed one piece: at least one UTF-8 text, at most the steps' batch limit."""
 
     async def manifest(self, timeout_s: float) -> bytes:
         """The manifest, as JSON."""
+
+    async def tokenizer(self, timeout_s: float) -> tuple[bytes, bytes]:
+        """The manifest and the tokenizer.json that belongs to it."""
 
     async def server_version(self, timeout_s: float) -> str:
         """Triton's version."""

@@ -1,6 +1,6 @@
 """Between texts and tensors, without a network: what both transports send and what they get back.
 
-texts: list[str]  ->  list[bytes] (UTF-8)  ->  TEXT BYTES (n, 1), MAX_LENGTH INT32 (n, 1)
+texts: list[str]  ->  list[bytes] (UTF-8)  ->  TEXT BYTES (n, 1), MAX_LENGTH INT32 (n, 1), TRUNCATE_LEFT BOOL (n, 1)
 EMBEDDING FP32 (n, hidden), TOKENS INT32 (n, 1)  ->  Embeddings
 """
 
@@ -18,6 +18,7 @@ from client.errors import InvalidInput, ServerError
 __all__ = [
     "MIN_LENGTH",
     "UNKNOWN_TOKENS",
+    "Cut",
     "Embeddings",
     "check_max_length",
     "decode",
@@ -31,6 +32,19 @@ __all__ = [
 MIN_LENGTH = 2
 # The token count of a text where the server does not tell it.
 UNKNOWN_TOKENS = -1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What becomes of a text that is too long.
+
+    Attributes:
+        max_length: tokens that are kept, special tokens included.
+        left: cut its beginning and keep its end, instead of the other way round.
+    """
+
+    max_length: int
+    left: bool = False
 
 
 @dataclass(frozen=True)

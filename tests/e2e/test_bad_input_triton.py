@@ -228,6 +228,14 @@ def test_deep_json_does_not_kill_triton(service: Service, depth: int) -> None:
     assert answer.status_code == 500
 
 
+def test_the_tokenizers_file_goes_with_one_text_only(triton: Triton, service: Service) -> None:
+    outputs = [triton_grpc.InferRequestedOutput("TOKENIZER")]
+    answer = triton.client.infer("tokenizer", [tensor("TEXT", text_tensor([""]))], outputs=outputs)
+    assert answer.as_numpy("TOKENIZER")[0, 0] == (service.model_repository / "tokenizer/1/tokenizer.json").read_bytes()
+    with pytest.raises(InferenceServerException, match="TOKENIZER: wanted one text with it, got 2"):
+        triton.client.infer("tokenizer", [tensor("TEXT", text_tensor(["", ""]))], outputs=outputs)
+
+
 def test_tokenizer_can_be_asked_for_the_manifest_only(triton: Triton, service: Service) -> None:
     outputs = [triton_grpc.InferRequestedOutput("MANIFEST")]
     answer = triton.client.infer("tokenizer", [tensor("TEXT", text_tensor([""]))], outputs=outputs)

@@ -25,11 +25,12 @@ class Reference:
     def _tokenizer(self) -> AutoTokenizer:
         return AutoTokenizer.from_pretrained(self._folder)
 
-    def embed(self, texts: Sequence[str], max_length: int) -> np.ndarray:
+    def embed(self, texts: Sequence[str], max_length: int, truncation_side: str = "right") -> np.ndarray:
         """(n, hidden) float32: each text alone, so that no padding exists that could have a part."""
-        return np.stack([self._embed_one(text, max_length) for text in texts])
+        return np.stack([self._embed_one(text, max_length, truncation_side) for text in texts])
 
-    def _embed_one(self, text: str, max_length: int) -> np.ndarray:
+    def _embed_one(self, text: str, max_length: int, truncation_side: str) -> np.ndarray:
+        self._tokenizer.truncation_side = truncation_side
         encoded = self._tokenizer(text, truncation=True, max_length=max_length, padding=False, return_tensors="pt")
         with torch.inference_mode():
             states = self._model(**encoded).last_hidden_state  # (1, tokens, hidden)

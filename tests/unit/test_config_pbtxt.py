@@ -112,7 +112,8 @@ def test_both_ensembles_have_the_same_tensors_and_limit() -> None:
 
 def test_optional_input_is_optional_in_step_and_ensemble() -> None:
     for model in (*ENSEMBLES, "tokenizer"):
-        assert {t.name: t.optional for t in config(model).input} == {"TEXT": False, "MAX_LENGTH": True}
+        optional = {tensor.name: tensor.optional for tensor in config(model).input}
+        assert optional == {"TEXT": False, "MAX_LENGTH": True, "TRUNCATE_LEFT": True}
 
 
 def test_steps_are_self_contained() -> None:

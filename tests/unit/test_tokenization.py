@@ -1,4 +1,4 @@
-"""Token ids: limits, special tokens, padding, and prefixes of huge texts, which must give the ids of the whole."""
+"""Token ids: limits, special tokens, padding, and parts of huge texts, which must give the ids of the whole."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def tokenizer(default_model_folder: Path) -> Tokenizer:
     return tokenization.load(default_model_folder / "tokenizer.json")
 
 
-def whole(tokenizer: Tokenizer, text: str, limit: int) -> list[int]:
+def whole(tokenizer: Tokenizer, text: str, limit: int, left: bool = False) -> list[int]:
     """The truth: tokenize all that may have a part, then cut, keeping the special tokens."""
     tokenizer.no_truncation()
-    ids = tokenizer.encode(text[: tokenization.most_characters(limit)]).ids
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+    most = tokenization.most_characters(limit)
+    first, *ids, last = tokenizer.encode(text[-most:] if left else text[:most]).ids
+    cut = max(0, len(ids) - (limit - 2))
+    return [first, *(ids[cut:] if left else ids[: limit - 2]), last]
 
 
 def trained(model: models.Model, pre_tokenizer: pre_tokenizers.PreTokenizer, trainer: trainers.Trainer) -> Tokenizer:
@@ -35,7 +37,7 @@ def trained(model: models.Model, pre_tokenizer: pre_tokenizers.PreTokenizer, tra
     topics = list(pydoc_data.topics.topics.values())
     result.train_from_iterator(topics[:20], trainer)
     # `lstrip`: takes all white space on its left along, as RoBERTa's and XLM-R's <mask> do.
-    result.add_special_tokens(["<s>", "</s>", AddedToken("[MASK]", lstrip=True)])
+    result.add_special_tokens(["<s>", "</s>", AddedToken("[MASK]", lstrip=True), AddedToken("[END]", rstrip=True)])
     result.add_tokens([" " * 24, " " * 8])
     ends = [(name, result.token_to_id(name)) for name in ("<s>", "</s>")]
     result.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
@@ -114,17 +116,27 @@ LONG = {
 }
 
 
+def test_both_ends_within_one_call(tokenizer: Tokenizer) -> None:
+    text = "one two three four five six"
+    ids = tokenization.encode(tokenizer, [text, text, "one", text], [4, 4, 4, 2], [False, True, True, True])
+    tokenizer.no_truncation()
+    middle = tokenizer.encode(text, add_special_tokens=False).ids
+    assert ids[:2] == [[CLS, *middle[:2], SEP], [CLS, *middle[-2:], SEP]]
+    assert ids[2:] == [[CLS, middle[0], SEP], [CLS, SEP]]
+
+
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("limit", [2, 3, 16, 128, 512])
-def test_prefix_gives_the_ids_of_the_whole(tokenizer: Tokenizer, name: str, limit: int) -> None:
+def test_a_part_gives_the_ids_of_the_whole(tokenizer: Tokenizer, name: str, limit: int, left: bool) -> None:
     text = LONG[name][:150_000]
-    assert tokenization.encode(tokenizer, [text], [limit]) == [whole(tokenizer, text, limit)]
+    assert tokenization.encode(tokenizer, [text], [limit], [left]) == [whole(tokenizer, text, limit, left)]
 
 
 @given(
     pieces=st.lists(
         st.sampled_from(
-            ["word ", "x" * 130, "[MASK]", "[MA", "SK]", "字", "é", "\u0301", "  ", "-", "\n", "9", "\u200d"]
+            ["word ", "x" * 130, "[MASK]", "[END]", "[MA", "SK]", "字", "é", "\u0301", "  ", "-", "\n", "9", "\u200d"]
         ),
         min_size=60,
         max_size=600,
@@ -132,45 +144,55 @@ def test_prefix_gives_the_ids_of_the_whole(tokenizer: Tokenizer, name: str, limi
     limit=st.integers(2, 8),
 )
 @settings(max_examples=300, deadline=None)
-def test_prefix_gives_the_ids_of_the_whole_wherever_it_is_cut(
+def test_a_part_gives_the_ids_of_the_whole_wherever_it_is_cut(
     tokenizers_of_all_kinds: dict[str, Tokenizer], pieces: list[str], limit: int
 ) -> None:
     text = "".join(pieces)
     for kind, tokenizer in tokenizers_of_all_kinds.items():
-        assert tokenization.encode(tokenizer, [text], [limit]) == [whole(tokenizer, text, limit)], kind
+        for left in (False, True):
+            ids = tokenization.encode(tokenizer, [text], [limit], [left])
+            assert ids == [whole(tokenizer, text, limit, left)], (kind, left)
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("spaces", [50, 100, 400, 4000])
 @pytest.mark.parametrize("limit", [3, 4, 8])
-def test_an_added_token_that_takes_the_spaces_before_it(
-    tokenizers_of_all_kinds: dict[str, Tokenizer], spaces: int, limit: int
+def test_an_added_token_that_takes_the_spaces_beside_it(
+    tokenizers_of_all_kinds: dict[str, Tokenizer], spaces: int, limit: int, left: bool
 ) -> None:
     text = "a" + " " * spaces + "[MASK] and some words more " * 10
+    if left:
+        text = "and some words more [END]" * 10 + " " * spaces + "a"
     for kind, tokenizer in tokenizers_of_all_kinds.items():
-        assert tokenization.encode(tokenizer, [text], [limit]) == [whole(tokenizer, text, limit)], kind
+        ids = tokenization.encode(tokenizer, [text], [limit], [left])
+        assert ids == [whole(tokenizer, text, limit, left)], kind
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("spaces", range(76, 96))
-def test_a_special_token_torn_by_the_cut(tokenizer: Tokenizer, spaces: int) -> None:
-    # Of three tokens, the first 88 characters are looked at: some of these end within "[MASK]".
-    text = " " * spaces + "[MASK] and some words more"
-    assert tokenization.encode(tokenizer, [text], [3]) == [whole(tokenizer, text, 3)]
+def test_a_special_token_torn_by_the_cut(tokenizer: Tokenizer, spaces: int, left: bool) -> None:
+    # Of three tokens, the first or last 88 characters are looked at: some of these end or begin within "[MASK]".
+    words = "some words and more"
+    text = f"{words} [MASK]{' ' * spaces}" if left else f"{' ' * spaces}[MASK] {words}"
+    assert tokenization.encode(tokenizer, [text], [3], [left]) == [whole(tokenizer, text, 3, left)]
 
 
-def seconds(tokenizer: Tokenizer, text: str) -> float:
+def seconds(tokenizer: Tokenizer, text: str, left: bool) -> float:
     """The best of three, as the machine may be busy."""
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        tokenization.encode(tokenizer, [text], [128])
+        tokenization.encode(tokenizer, [text], [128], [left])
         times.append(time.perf_counter() - began)
     return min(times)
 
 
-def test_a_megabyte_is_quick(tokenizer: Tokenizer) -> None:
-    assert seconds(tokenizer, LONG["english"][:1_000_000]) < 0.05
+@pytest.mark.parametrize("left", [False, True])
+def test_a_megabyte_is_quick(tokenizer: Tokenizer, left: bool) -> None:
+    assert seconds(tokenizer, LONG["english"][:1_000_000], left) < 0.05
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("unit", ["a", " ", "e\u0301", "\u0301", "字", "👩‍👩‍👧‍👦", "[MASK]"])
-def test_no_megabyte_holds_up_its_batch(tokenizer: Tokenizer, unit: str) -> None:
-    assert seconds(tokenizer, unit * (1_000_000 // len(unit))) < 0.5
+def test_no_megabyte_holds_up_its_batch(tokenizer: Tokenizer, unit: str, left: bool) -> None:
+    assert seconds(tokenizer, unit * (1_000_000 // len(unit)), left) < 0.5

@@ -1,6 +1,6 @@
 """Triton adapter of the tokenizer.
 
-    TEXT (batch, 1) BYTES, MAX_LENGTH (batch, 1) INT32
+    TEXT (batch, 1) BYTES, MAX_LENGTH (batch, 1) INT32, TRUNCATE_LEFT (batch, 1) BOOL
     -> input_ids, attention_mask, token_type_ids (batch, sequence) INT64, TOKENS (batch, 1) INT32
 
 All requests of an execute are tokenized in one call and padded by one rule (parameter `padding`, see config.pbtxt).
@@ -30,14 +30,19 @@ class _Texts:
 
     texts: list[str]
     limits: list[int]
+    left: list[bool]
     ids: list[list[int]]
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         directory = Path(pb_utils.get_model_dir())
-        self._manifest_text = (directory / "manifest.json").read_bytes()
-        manifest = json.loads(self._manifest_text)
+        # What clients may ask for.
+        self._files = {
+            "MANIFEST": (directory / "manifest.json").read_bytes(),
+            "TOKENIZER": (directory / "tokenizer.json").read_bytes(),
+        }
+        manifest = json.loads(self._files["MANIFEST"])
         self._max_positions: int = manifest["max_positions"]
         self._default_limit: int = manifest["max_sequence_length"]
         self._pad_token_id: int = manifest["pad_token_id"]
@@ -63,9 +68,14 @@ class TritonPythonModel:
             texts = _read_texts(pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy())
             tensor = pb_utils.get_input_tensor_by_name(request, "MAX_LENGTH")
             limits = self._read_limits(tensor, len(texts))
+            tensor = pb_utils.get_input_tensor_by_name(request, "TRUNCATE_LEFT")
+            left = [False] * len(texts) if tensor is None else tensor.as_numpy()[:, 0].tolist()
+            if len(texts) > 1 and "TOKENIZER" in request.requested_output_names():  # type: ignore[attr-defined]
+                # Megabytes for each.
+                raise InvalidRequestError(f"TOKENIZER: wanted one text with it, got {len(texts)}")
         except InvalidRequestError as error:
             return error
-        return _Texts(texts, limits, [])
+        return _Texts(texts, limits, left, [])
 
     def _read_limits(self, tensor: object | None, count: int) -> list[int]:
         if tensor is None:
@@ -81,7 +91,8 @@ class TritonPythonModel:
     def _tokenize(self, requests: list[_Texts]) -> None:
         texts = [text for request in requests for text in request.texts]
         limits = [limit for request in requests for limit in request.limits]
-        ids = iter(tokenization.encode(self._tokenizer, texts, limits))
+        left = [each for request in requests for each in request.left]
+        ids = iter(tokenization.encode(self._tokenizer, texts, limits, left))
         for request in requests:
             request.ids = [next(ids) for _ in request.texts]
 
@@ -97,9 +108,9 @@ class TritonPythonModel:
             pb_utils.Tensor("token_type_ids", np.zeros_like(input_ids)),
             pb_utils.Tensor("TOKENS", tokens),
         ]
-        if "MANIFEST" in request.requested_output_names():  # type: ignore[attr-defined]
-            manifest = np.array([[self._manifest_text]] * len(texts.texts), dtype=np.object_)
-            outputs.append(pb_utils.Tensor("MANIFEST", manifest))
+        for name in self._files.keys() & request.requested_output_names():  # type: ignore[attr-defined]
+            content = np.array([[self._files[name]]] * len(texts.texts), dtype=np.object_)
+            outputs.append(pb_utils.Tensor(name, content))
         return pb_utils.InferenceResponse(outputs)
 
 

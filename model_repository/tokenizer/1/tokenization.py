@@ -37,18 +37,21 @@ def load(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], limits: Sequence[int]) -> list[list[int]]:
+def encode(
+    tokenizer: Tokenizer, texts: Sequence[str], limits: Sequence[int], left: Sequence[bool] | None = None
+) -> list[list[int]]:
     """Token ids of each text, cut to its limit; special tokens count and survive the cut.
 
     The ids are those of the text's first `most_characters(limit)` characters; of a long text less than that is
-    tokenized where the ids are certainly the same.
+    tokenized where the ids are certainly the same. A text that is cut on the left keeps its end instead, and the ids
+    are those of its last characters.
     """
-    rows_by_limit: dict[int, list[int]] = defaultdict(list)
-    for row, limit in enumerate(limits):
-        rows_by_limit[limit].append(row)
+    rows_by_cut: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    for row, cut in enumerate(zip(limits, left or [False] * len(texts), strict=True)):
+        rows_by_cut[cut].append(row)
     ids: list[list[int]] = [[]] * len(texts)
-    for limit, rows in rows_by_limit.items():
-        for row, row_ids in zip(rows, _encode_to(tokenizer, [texts[r] for r in rows], limit), strict=True):
+    for (limit, on_left), rows in rows_by_cut.items():
+        for row, row_ids in zip(rows, _encode_to(tokenizer, [texts[r] for r in rows], limit, on_left), strict=True):
             ids[row] = row_ids
     return ids
 
@@ -58,32 +61,41 @@ def most_characters(limit: int) -> int:
     return max(limit * _MOST_CHARACTERS_PER_TOKEN, _MOST_CHARACTERS_AT_LEAST)
 
 
-def _encode_to(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
-    tokenizer.enable_truncation(limit)
+def _encode_to(tokenizer: Tokenizer, texts: Sequence[str], limit: int, left: bool) -> list[list[int]]:
+    tokenizer.enable_truncation(limit, direction="left" if left else "right")
     first = limit * _FIRST_CHARACTERS_PER_TOKEN + _TORN_CHARACTERS
     if all(len(text) <= first for text in texts):
-        # Without offsets, which only the check of a prefix needs.
+        # Without offsets, which only the check of a part needs.
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
-    prefixes = [text[:first] for text in texts]
+    parts = [_part(text, first, left) for text in texts]
     return [
         (
             encoding
-            if len(text) <= first or _prefix_suffices(encoding, prefix)
-            else _encode_growing(tokenizer, text[: most_characters(limit)], first * _GROWTH)
+            if len(text) <= first or _suffices(encoding, part, left)
+            else _encode_growing(tokenizer, _part(text, most_characters(limit), left), first * _GROWTH, left)
         ).ids
-        for text, prefix, encoding in zip(texts, prefixes, tokenizer.encode_batch(prefixes), strict=True)
+        for text, part, encoding in zip(texts, parts, tokenizer.encode_batch(parts), strict=True)
     ]
 
 
-def _encode_growing(tokenizer: Tokenizer, text: str, characters: int) -> Encoding:
-    """Encode longer and longer prefixes of a text until one decides its ids."""
+def _part(text: str, characters: int, left: bool) -> str:
+    """The end of a text that is cut on the left, the beginning of one that is not."""
+    return text[-characters:] if left else text[:characters]
+
+
+def _encode_growing(tokenizer: Tokenizer, text: str, characters: int, left: bool) -> Encoding:
+    """Encode longer and longer parts of a text until one decides its ids."""
     while characters < len(text):
-        prefix = text[:characters]
-        encoding = tokenizer.encode(prefix)
-        if _prefix_suffices(encoding, prefix):
+        part = _part(text, characters, left)
+        encoding = tokenizer.encode(part)
+        if _suffices(encoding, part, left):
             return encoding
         characters *= _GROWTH
     return tokenizer.encode(text)
+
+
+def _suffices(encoding: Encoding, part: str, left: bool) -> bool:
+    return _suffix_suffices(encoding, part) if left else _prefix_suffices(encoding, part)
 
 
 def _prefix_suffices(encoding: Encoding, prefix: str) -> bool:
@@ -92,15 +104,32 @@ def _prefix_suffices(encoding: Encoding, prefix: str) -> bool:
     They are when the last kept token lies in an earlier word than the prefix's last one, which the cut may have
     torn, and before what an added token at the cut could take: its own length, and the white space on its left.
     """
-    if not encoding.overflowing:
-        return False
     kept = [(word, end) for word, (_, end) in zip(encoding.word_ids, encoding.offsets, strict=True) if word is not None]
-    dropped = [word for part in encoding.overflowing for word in part.word_ids if word is not None]
+    dropped = _dropped_words(encoding)
     if not dropped:
         return False
     last_word, last_end = kept[-1] if kept else (-1, 0)
     trusted = len(prefix[: max(0, len(prefix.rstrip()) - _TORN_CHARACTERS)].rstrip())
     return last_word < max(dropped) and last_end <= trusted
+
+
+def _suffix_suffices(encoding: Encoding, suffix: str) -> bool:
+    """The same at the other end: whether the ids are certainly those of any text that ends with the suffix."""
+    kept = [
+        (word, start) for word, (start, _) in zip(encoding.word_ids, encoding.offsets, strict=True) if word is not None
+    ]
+    dropped = _dropped_words(encoding)
+    if not dropped:
+        return False
+    first_word, first_start = kept[0] if kept else (max(dropped) + 1, len(suffix))
+    blank = len(suffix) - len(suffix.lstrip())
+    trusted = len(suffix) - len(suffix[blank + _TORN_CHARACTERS :].lstrip())
+    return first_word > min(dropped) and first_start >= trusted
+
+
+def _dropped_words(encoding: Encoding) -> list[int]:
+    """The words, or parts of them, that the limit cut off."""
+    return [word for part in encoding.overflowing for word in part.word_ids if word is not None]
 
 
 def width(longest: int, buckets: Sequence[int]) -> int:
