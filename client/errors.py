@@ -37,7 +37,15 @@ class EmbeddingError(Exception):
 
 
 class InvalidInput(EmbeddingError):
-    """The caller's mistake."""
+    """The caller's mistake.
+
+    Attributes:
+        field: the part of the request that is wrong; "" where it is none in particular.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, field: str = "") -> None:
+        super().__init__(message, retry_after_s)
+        self.field = field
 
 
 class Overloaded(EmbeddingError):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from client import AsyncEmbeddingClient, Retries, __version__
-from client.rest import embedding, errors, health
+from client.rest import embedding, errors, health, openai, tei
 from client.rest.account import Accounting
 from client.rest.embedder import Embedder
 from client.rest.settings import Settings
@@ -34,13 +34,23 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Embedding service",
-        description="Texts in, vectors out. Errors of every route have the body of ErrorAnswer.",
+        description="Texts in, vectors out: in a form of its own (/embedding), in OpenAI's (/v1) and in TEI's "
+        "(/embed, /tokenize, /health). The binary forms of vectors are chosen by the Accept header.",
         version=__version__,
         lifespan=lifespan,
     )
-    errors.install(app)
+    errors.install(app, _form_of)
     app.add_middleware(Accounting, bug=errors.bug)
     embedder = Embedder(client, settings)
     app.include_router(embedding.router(embedder, settings))
+    app.include_router(openai.router(embedder, settings))
+    app.include_router(tei.router(embedder, settings))
     app.include_router(health.router(client, settings))
     return app
+
+
+def _form_of(path: str) -> errors.Form:
+    """Whose words a failure at this path takes."""
+    if path.startswith("/v1/"):
+        return openai.form
+    return tei.form if path in tei.PATHS else errors.own_form

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 from starlette.requests import Request
 
 from client import AsyncEmbeddingClient, Embeddings, InvalidInput
 from client._manifest import Manifest
-from client._wire import encode
+from client._wire import encode, normalized
 from client.rest.account import account_of
 from client.rest.body import unless_disconnected
 from client.rest.settings import Settings
+from client.rest.tokens import ServedTokenizer, check_characters, count
 
-__all__ = ["Embedder"]
+__all__ = ["Embedder", "TooLong"]
+
+# What becomes of a text that is too long: its end is cut, its beginning is cut, or the request is refused.
+TooLong = Literal["cut_end", "cut_start", "refuse"]
 
 
 class Embedder:
@@ -22,13 +28,22 @@ class Embedder:
     def __init__(self, client: AsyncEmbeddingClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        self.tokenizer = ServedTokenizer(client)
 
     async def model(self) -> Manifest:
         """The model that is served; from memory, unless Triton was away since."""
         return await self._client.info()
 
     async def embed(
-        self, request: Request, texts: Sequence[str], max_length: int | None, normalize: bool, field: str = "texts"
+        self,
+        request: Request,
+        texts: Sequence[str],
+        max_length: int | None,
+        normalize: bool,
+        field: str = "texts",
+        *,
+        dimensions: int | None = None,
+        too_long: TooLong = "cut_end",
     ) -> Embeddings:
         """Embed a request's texts, in order.
 
@@ -38,9 +53,11 @@ class Embedder:
             max_length: tokens kept of each; None means the model's own limit.
             normalize: scale each vector to length 1.
             field: what the caller calls the texts, for messages.
+            dimensions: keep so many leading components; None means all.
+            too_long: see `TooLong`.
 
         Returns:
-            vectors (n, hidden) float32, tokens (n,) int32.
+            vectors (n, hidden or dimensions) float32, tokens (n,) int32.
 
         Raises:
             EmbeddingError: see `client.errors`.
@@ -49,12 +66,50 @@ class Embedder:
         account = account_of(request)
         account.texts = len(texts)
         if len(texts) > self._settings.max_texts:
-            raise InvalidInput(f"{field}: wanted at most {self._settings.max_texts}, got {len(texts)}")
-        work = self._client.embed_encoded(encode(texts), max_length, normalize, call=account.call)
+            raise InvalidInput(f"{field}: wanted at most {self._settings.max_texts}, got {len(texts)}", field=field)
+        manifest = await self.model()
+        if dimensions is not None and not 1 <= dimensions <= manifest.hidden_size:
+            raise InvalidInput(
+                f"dimensions: wanted an integer from 1 to {manifest.hidden_size} (the model's), got {dimensions}",
+                field="dimensions",
+            )
+        limit = manifest.max_sequence_length if max_length is None else max_length
+        if too_long == "refuse":
+            check_characters(texts, limit, field)
+
+        async def embedded() -> Embeddings:
+            answer = await self._client.embed_encoded(
+                encode(texts),
+                max_length,
+                normalize and dimensions is None,
+                call=account.call,
+                truncate_left=too_long == "cut_start",
+            )
+            if too_long == "refuse":
+                await self._check_lengths(texts, answer, limit, field)
+            return answer
+
         if len(texts) > self._settings.texts_per_piece:
-            answer = await unless_disconnected(request, work)
+            answer = await unless_disconnected(request, embedded())
         else:
-            answer = await work
+            answer = await embedded()
         account.tokens = int(answer.tokens.sum())
         account.digest = (await self.model()).digest
-        return answer
+        if dimensions is None:
+            return answer
+        vectors = np.ascontiguousarray(answer.vectors[:, :dimensions])
+        return Embeddings(normalized(vectors) if normalize else vectors, answer.tokens)
+
+    async def _check_lengths(self, texts: Sequence[str], answer: Embeddings, limit: int, field: str) -> None:
+        """Refuse texts that were cut. Only those that fill the limit can have been, so only they are counted."""
+        rows = np.flatnonzero(answer.tokens >= limit).tolist()
+        if not rows:
+            return
+        tokenizer = await self.tokenizer.load()
+        counts = self.tokenizer.each(tokenizer, [texts[row] for row in rows], count)
+        index = iter(rows)
+        async for turn in counts:
+            for number in turn:
+                row = next(index)
+                if number > limit:
+                    raise InvalidInput(f"{field}[{row}]: wanted at most {limit} tokens, got {number}", field=field)

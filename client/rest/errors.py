@@ -1,7 +1,10 @@
-"""From errors to answers: one table, and a body for each interface.
+"""From errors to answers: one table, and a form for each interface.
 
-    error  ->  Failure (status, type, message, headers)  ->  body, by the route's own form
+    error  ->  Failure (status, type, message, headers)  ->  status and body, by the form of the path
     {"error": {"type": "invalid_input", "message": "texts[3]: wanted a string, got the integer 7"}}
+
+The path decides and not the route, so that what is refused before or outside a route (no such path, no key, too much
+at a time, a bug) is worded in the same way.
 
 The caller is told its mistake in full; ours go to the log, and the caller gets a fixed sentence.
 """
@@ -9,13 +12,13 @@ The caller is told its mistake in full; ours go to the log, and the caller gets 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -25,15 +28,18 @@ from client.rest.schemas import ErrorAnswer
 
 __all__ = [
     "BodyTooLarge",
+    "EmptyInput",
     "Failure",
+    "Form",
     "NotJson",
+    "UnknownModel",
     "WrongContentType",
     "answer",
     "bug",
     "failure_of",
     "install",
+    "own_form",
     "responses",
-    "route_answering",
 ]
 
 _log = logging.getLogger(__name__)
@@ -51,6 +57,14 @@ class BodyTooLarge(InvalidInput):
     """The body is larger than allowed."""
 
 
+class EmptyInput(InvalidInput):
+    """An empty text, or no text at all, where the interface allows none."""
+
+
+class UnknownModel(InvalidInput):
+    """A model by a name that is not the served one's."""
+
+
 @dataclass(frozen=True)
 class Row:
     """How an error is answered. Without a sentence, the error's own words are passed on."""
@@ -65,6 +79,8 @@ _TABLE: dict[type[Exception], Row] = {
     NotJson: Row(400, "not_json"),
     BodyTooLarge: Row(413, "body_too_large"),
     WrongContentType: Row(415, "wrong_content_type"),
+    EmptyInput: Row(400, "empty_input"),
+    UnknownModel: Row(404, "unknown_model"),
     InvalidInput: Row(422, "invalid_input"),
     Overloaded: Row(429, "overloaded", "the service takes no more texts at the moment; try again later", 1),
     Unavailable: Row(503, "unavailable", "the model cannot be reached at the moment; try again later", 3),
@@ -78,34 +94,38 @@ _STATUS_TYPES = {404: "not_found", 405: "method_not_allowed"}
 
 @dataclass(frozen=True)
 class Failure:
-    """What a caller is told, whatever the form of the body."""
+    """What a caller is told, whatever the form of the answer. `field` is the part of the request that is wrong."""
 
     status: int
     type: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    field: str = ""
 
 
-Body = Callable[[Failure], object]
+# How an interface words a failure: its status, and the body.
+Form = Callable[[Failure], tuple[int, object]]
 
 
 def failure_of(error: Exception) -> Failure:
     """What any error means for the caller, by the nearest class in the table."""
     row = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
     headers = {"Retry-After": str(row.retry_after_s)} if row.retry_after_s else {}
-    return Failure(row.status, row.type, row.sentence or str(error), headers)
+    place = error.field if isinstance(error, InvalidInput) else ""
+    return Failure(row.status, row.type, row.sentence or str(error), headers, place)
 
 
-def own_body(failure: Failure) -> object:
-    """The body of ErrorAnswer, for all routes but those of other interfaces."""
-    return {"error": {"type": failure.type, "message": failure.message}}
+def own_form(failure: Failure) -> tuple[int, object]:
+    """ErrorAnswer, for all paths but those of other interfaces."""
+    return failure.status, {"error": {"type": failure.type, "message": failure.message}}
 
 
-def answer(request: Request, failure: Failure, body: Body = own_body) -> Response:
-    """The failure as an answer, noted in the request's account."""
+def answer(request: Request, failure: Failure) -> Response:
+    """The failure as an answer in the form of the request's path, noted in the request's account."""
     account_of(request).error = failure.type
-    content = orjson.dumps(body(failure))
-    return Response(content, failure.status, dict(failure.headers), media_type="application/json")
+    form: Form = request.app.state.form_of(request.scope["path"])
+    status, body = form(failure)
+    return Response(orjson.dumps(body), status, dict(failure.headers), media_type="application/json")
 
 
 def bug(request: Request, error: Exception) -> Response:
@@ -113,45 +133,24 @@ def bug(request: Request, error: Exception) -> Response:
     return answer(request, failure_of(error))
 
 
-def route_answering(body: Body) -> type[APIRoute]:
-    """A class of routes (`APIRouter(route_class=…)`) that answer failures in a form of their own."""
-
-    class Route(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def handle_or_answer(request: Request) -> Response:
-                try:
-                    return await handle(request)
-                except EmbeddingError as error:
-                    return _embedding_failure(request, error, body)
-
-            return handle_or_answer
-
-    return Route
-
-
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI page's entries for failures."""
-    return {status: {"model": ErrorAnswer} for status in statuses}
+    return {status: {"model": model} for status in statuses}
 
 
-def install(app: FastAPI) -> None:
-    """Make the app's failures answer in our own form. (Bugs are answered by `account.Accounting`.)"""
+def install(app: FastAPI, form_of: Callable[[str], Form] = lambda path: own_form) -> None:
+    """Make the app's failures answer, each in the form of its path. (Bugs are answered by `account.Accounting`.)"""
+    app.state.form_of = form_of
     app.add_exception_handler(EmbeddingError, _embedding_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(ClientDisconnect, _client_disconnect)
 
 
 async def _embedding_error(request: Request, error: Exception) -> Response:
-    return _embedding_failure(request, error, own_body)
-
-
-def _embedding_failure(request: Request, error: Exception, body: Body) -> Response:
     failure = failure_of(error)
     if failure.status >= 500:
         _log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
-    return answer(request, failure, body)
+    return answer(request, failure)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

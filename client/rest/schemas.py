@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError, WithJsonSchema
 from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
@@ -17,15 +17,33 @@ __all__ = [
     "ErrorAnswer",
     "InfoAnswer",
     "MaxLength",
+    "OneOrMore",
     "ServiceLimits",
     "StatusAnswer",
     "Versions",
     "checked",
+    "request_body",
 ]
 
 Body = TypeVar("Body", bound=BaseModel)
 
 DEFAULT_MAX_LENGTH = 128
+
+# A text, or a list of them, none of them empty: as the interfaces of others have it. Here it is a list always.
+OneOrMore = Annotated[
+    list[str],
+    FailFast(),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
 EXAMPLE: JsonDict = {
     "texts": ["The cat sits outside", "A man is playing guitar", "The new movie is awesome"],
     "max_length": DEFAULT_MAX_LENGTH,
@@ -102,8 +120,16 @@ class Versions(BaseModel):
     triton: str
 
 
+class EmbeddingModel(BaseModel):
+    """What TEI tells of a model that embeds."""
+
+    pooling: str = Field(examples=["mean"])
+
+
 class InfoAnswer(BaseModel):
-    """What this service serves."""
+    """What this service serves, in our names and in TEI's."""
+
+    model_config = ConfigDict(protected_namespaces=())
 
     model: str = Field(examples=["sentence-transformers/all-MiniLM-L6-v2"])
     revision: str | None
@@ -115,8 +141,28 @@ class InfoAnswer(BaseModel):
     dimensions: int = Field(examples=[384])
     pooling: str = Field(examples=["mean"])
     normalize: bool = Field(description="Whether the model's own pipeline scales vectors to length 1.")
+    prompts: dict[str, str] = Field(description="Texts of the model's authors, by the name that `prompt_name` takes.")
     limits: ServiceLimits
     versions: Versions
+    model_id: str = Field(description="From here on the names of TEI: `model`.")
+    model_sha: str | None = Field(description="`revision`.")
+    served_model_name: str
+    model_dtype: str = Field(examples=["float32"])
+    model_type: dict[Literal["embedding"], EmbeddingModel]
+    max_concurrent_requests: int = Field(description="Texts that are computed at a time.", examples=[256])
+    max_input_length: int = Field(description="Tokens that are kept of a text.", examples=[256])
+    max_batch_tokens: int = Field(description="Tokens of the largest request to Triton.", examples=[8192])
+    max_batch_requests: int = Field(description="Texts of the largest request to Triton.", examples=[32])
+    max_client_batch_size: int = Field(description="`limits.texts`.", examples=[10000])
+    auto_truncate: bool = Field(description="Whether texts that are too long are cut where a request does not say.")
+    tokenization_workers: int = Field(description="Processes that tokenize.", examples=[1])
+    version: str = Field(description="`versions.service`.")
+
+
+def request_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI page's entry for a body that `checked` checks."""
+    content = {"application/json": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def checked(schema: type[Body], content: object) -> Body:
@@ -128,8 +174,8 @@ def checked(schema: type[Body], content: object) -> Body:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InvalidInput(_explained(first, schema)) from error
+        first = error.errors(include_url=False)[0]
+        raise InvalidInput(_explained(first, schema), field=str(next(iter(first["loc"]), ""))) from error
 
 
 _WANTED = {
@@ -149,7 +195,9 @@ def _explained(error: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"{place}: wanted this field, got none; the fields are {known}"
     if error["type"] == "extra_forbidden":
         return f"{place}: wanted no other fields than {known}, got this one"
-    return f"{place}: wanted {_WANTED.get(error['type'], error['msg'])}, got {_shown(error['input'])}"
+    # Of a choice, the values; of ours, our own words.
+    wanted = _WANTED.get(error["type"]) or error.get("ctx", {}).get("expected") or error["msg"]
+    return f"{place}: wanted {wanted}, got {_shown(error['input'])}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

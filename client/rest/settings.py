@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish on SIGTERM")
     max_texts: int = Field(10_000, ge=1, description="texts in one request")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1, description="bytes of one request's body")
+    auto_truncate: bool = Field(
+        True, description="cut texts that are too long where a request to /embed does not say, and on /v1/embeddings"
+    )
     texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
     texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
     texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time")

@@ -133,7 +133,7 @@ def test_other_ways_to_say_json(http: httpx.Client, content_type: str) -> None:
     assert http.post("/embedding", content=texts(), headers={"Content-Type": content_type}).status_code == 200
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("POST", "/", 404)])
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("POST", "/nope", 404)])
 def test_no_such_path(http: httpx.Client, method: str, path: str, status: int) -> None:
     assert_refused(http.request(method, path), status, "not_found", "no such path")
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from client.rest import Settings, create_app
+from client.rest import Settings, create_app, errors, openai, tei
 from client.rest.answer import vectors_answer
 from tests.support.service import free_ports
 
@@ -118,3 +118,22 @@ def test_bad_settings_are_refused(values: dict[str, object]) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_page_promises_failures_in_the_form_in_which_they_come(app: FastAPI) -> None:
+    names = {errors.own_form: "ErrorAnswer", openai.form: "OpenAIError", tei.form: "TeiError"}
+    page = ask(app, "GET", "/openapi.json").json()
+    for path, operations in page["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status != "200":
+                    schema = answer["content"]["application/json"]["schema"]["$ref"]
+                    assert schema.endswith(f"/{names[app.state.form_of(path)]}"), (path, status)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed", "/", "/tokenize"])
+def test_every_interfaces_page_has_an_example(app: FastAPI, path: str) -> None:
+    operation = ask(app, "GET", "/openapi.json").json()["paths"][path]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["examples"]
+    assert {"400", "413", "415", "429", "503", "504"} < set(operation["responses"])

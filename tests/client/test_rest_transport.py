@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import formatdate
 
+import numpy as np
 import pytest
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from client import (
+    AsyncEmbeddingClient,
     DeadlineExceeded,
     EmbeddingClient,
     EmbeddingError,
@@ -18,7 +21,7 @@ from client import (
     ServerError,
     Unavailable,
 )
-from client._rest import _failure, _retry_after_s
+from client._rest import _Answer, _failure, _retry_after_s
 from client.rest import Settings, create_app
 from tests.support.service import Service
 from tests.support.shim import running
@@ -32,6 +35,7 @@ class Doorman:
         self._left = turned_away
         self._retry_after = retry_after
         self.keys: set[bytes | None] = set()
+        self.answers: set[bytes | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -41,7 +45,13 @@ class Doorman:
                 answer = Response("busy", 429, {"Retry-After": self._retry_after})
                 await answer(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/embedding":
+                self.answers.add(dict(message["headers"]).get(b"content-type"))
+            await send(message)
+
+        await self._app(scope, receive, watched)
 
 
 @pytest.mark.triton
@@ -64,6 +74,49 @@ def test_told_to_wait_beyond_the_deadline_it_gives_up_at_once(service: Service) 
         assert caught.value.retry_after_s == 60
         assert time.monotonic() - began < 5
     assert doorman.keys == {None}
+
+
+@pytest.mark.triton
+def test_vectors_come_in_binary(service: Service) -> None:
+    doorman = Doorman(service, turned_away=0, retry_after="1")
+    with running(doorman) as url, EmbeddingClient(f"rest+{url}") as client:
+        rest = client.embed(["a", "b" * 1000])
+    with EmbeddingClient(service.grpc_url) as client:
+        np.testing.assert_allclose(rest, client.embed(["a", "b" * 1000]), rtol=0, atol=1e-5)
+    assert doorman.answers == {b"application/octet-stream"}
+    rest[0] = 0  # the caller's own
+
+
+def test_json_of_an_older_shim_is_read_too() -> None:
+    answer = _Answer({"Content-Type": "application/json"}, b'{"embeddings": [[1, 2.5], [3, 4]]}')
+    assert answer.vectors().tolist() == [[1, 2.5], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "content"),
+    [
+        ("application/octet-stream", "2,2", b"1234"),
+        ("application/octet-stream", "2,x", b"1234" * 4),
+        ("application/json", "", b"<html>"),
+        ("application/json", "", b"[]"),
+        ("application/json", "", b'{"embeddings": [[1, 2], [3]]}'),
+    ],
+)
+def test_other_answers_are_none(kind: str, shape: str, content: bytes) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        _Answer({"Content-Type": kind, "X-Shape": shape}, content).vectors()
+
+
+@pytest.mark.triton
+def test_what_only_triton_can_do(service: Service) -> None:
+    async def ask() -> None:
+        async with AsyncEmbeddingClient(f"rest+{service.rest_url}") as client:
+            with pytest.raises(InvalidInput, match="wanted Triton's address"):
+                await client.tokenizer()
+            with pytest.raises(InvalidInput, match="truncate_left: wanted Triton's address"):
+                await client.embed_encoded([b"a"], None, False, truncate_left=True)
+
+    asyncio.run(ask())
 
 
 @pytest.mark.triton
