@@ -25,7 +25,6 @@ from benchmarks.errors import BenchmarkError
 __all__ = ["main"]
 
 _TEXTS = 32
-_ROUNDS = 200
 
 Read = Callable[[bytes, Mapping[str, str]], NDArray[np.float32]]
 
@@ -59,19 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write a table to standard output."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.answers", description="What an answer's form costs.")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the REST shim (default: %(default)s)")
-    url = parser.parse_args(arguments).url
+    parser.add_argument("--rounds", type=int, default=200, help="requests in each form (default: %(default)s)")
+    given = parser.parse_args(arguments)
     sys.stdout.write("| form | bytes | until it is there | array of it |\n|---|---|---|---|\n")
-    for form, times in _measure(url).items():
+    for form, times in _measure(given.url, given.rounds).items():
         answer, read = statistics.median(times.answer_ms), statistics.median(times.read_ms)
         sys.stdout.write(f"| {form} | {times.bytes:,} | {answer:.2f} ms | {read:.3f} ms |\n")
     return 0
 
 
-def _measure(url: str) -> dict[str, Times]:
+def _measure(url: str, rounds: int) -> dict[str, Times]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     body = json.dumps({"texts": ["word"] * _TEXTS})
     found = {form: Times() for form in _FORMS}
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for form, read in _FORMS.items():
             began = time.perf_counter()
             connection.request("POST", "/embedding", body, {"Content-Type": "application/json", "Accept": form})
