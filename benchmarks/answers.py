@@ -7,6 +7,7 @@ an .npy file in turn; medians of its bytes, of the time until it is there, and o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import io
 import json
@@ -34,7 +35,7 @@ def _json(content: bytes, headers: Mapping[str, str]) -> NDArray[np.float32]:
 
 
 def _raw(content: bytes, headers: Mapping[str, str]) -> NDArray[np.float32]:
-    rows, columns = map(int, headers["X-Shape"].split(","))
+    rows, columns = map(int, headers["x-shape"].split(","))
     return np.frombuffer(content, "<f4").reshape(rows, columns)
 
 
@@ -68,26 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(url: str, rounds: int) -> dict[str, Times]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     body = json.dumps({"texts": ["word"] * _TEXTS})
     found = {form: Times() for form in _FORMS}
-    for _ in range(rounds):
-        for form, read in _FORMS.items():
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+        for form, read in [*_FORMS.items()] * rounds:
             began = time.perf_counter()
             connection.request("POST", "/embedding", body, {"Content-Type": "application/json", "Accept": form})
             response = connection.getresponse()
-            content = response.read()
+            content, headers = response.read(), response.getheaders()
             there = time.perf_counter()
             if response.status != 200:
                 raise BenchmarkError(f"{url}: wanted status 200, got {response.status}")
-            vectors = read(content, dict(response.headers))
+            vectors = read(content, {name.lower(): value for name, value in headers})
             done = time.perf_counter()
             if len(vectors) != _TEXTS:
                 raise BenchmarkError(f"{url}: wanted {_TEXTS} vectors, got {len(vectors)}")
             found[form].bytes = len(content)
             found[form].answer_ms.append(1000 * (there - began))
             found[form].read_ms.append(1000 * (done - there))
-    connection.close()
     return found
 
 
