@@ -119,6 +119,13 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
+# Names of models have a slash at most.
+_MODEL_NAME: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$",
+    "examples": ["sentence-transformers/all-MiniLM-L6-v2"],
+}
+
 # OpenAI's names; those that have none of their own there are null.
 _TYPES = {429: "requests"}
 _CODES = {"unknown_model": "model_not_found", "unauthorized": "invalid_api_key", "overloaded": "rate_limit_exceeded"}
@@ -182,7 +189,7 @@ def router(embedder: Embedder, settings: Settings) -> APIRouter:
         responses=responses(404, 500, 503, 504, model=OpenAIError),
         # Told here, because FastAPI would promise a 422 of its own for a parameter.
         openapi_extra={
-            "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
+            "parameters": [{"name": "model", "in": "path", "required": True, "schema": _MODEL_NAME}],
         },
     )
     async def model(request: Request) -> dict[str, Any]:
