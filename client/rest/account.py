@@ -19,7 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from client._call import Call
 
-__all__ = ["Account", "Accounting", "account_of"]
+__all__ = ["Account", "Accounting", "account_of", "is_probe"]
+
+# What machines ask every few seconds.
+_PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
 # What may become a header of the answer, a field of the log and Triton's request id as it came.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -52,6 +55,11 @@ class Account:
     digest: str = ""
     total_s: float = 0.0
     began: float = field(default_factory=time.perf_counter)
+
+
+def is_probe(path: str) -> bool:
+    """Whether a path is one of health checks or scrapes."""
+    return path in _PROBES
 
 
 def account_of(request: Request) -> Account:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -11,9 +13,12 @@ from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health, openai, tei
 from client.rest.account import Accounting
 from client.rest.embedder import Embedder
+from client.rest.keys import ApiKeys, describe, guard, parse_keys, without_locks
 from client.rest.settings import Settings
 
 __all__ = ["create_app"]
+
+_log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -27,10 +32,17 @@ def create_app(settings: Settings) -> FastAPI:
         ensemble=settings.ensemble,
     )
 
+    given = settings.api_keys
+    keys = ApiKeys(parse_keys(given.get_secret_value()) if given else (), settings.api_keys_file)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _log.log(logging.INFO if keys else logging.WARNING, describe(keys, settings.host, settings.port))
+        following = asyncio.create_task(keys.follow())
         async with client:
             yield
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
     app = FastAPI(
         title="Embedding service",
@@ -38,7 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
         "(/embed, /tokenize, /health). The binary forms of vectors are chosen by the Accept header.",
         version=__version__,
         lifespan=lifespan,
+        dependencies=guard(keys),
     )
+    app.openapi = without_locks(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
     app.add_middleware(Accounting, bug=errors.bug)
     embedder = Embedder(client, settings)

@@ -13,6 +13,7 @@ from client._manifest import Manifest
 from client._wire import encode, normalized
 from client.rest.account import account_of
 from client.rest.body import unless_disconnected
+from client.rest.limits import check_texts
 from client.rest.settings import Settings
 from client.rest.tokens import ServedTokenizer, check_characters, count
 
@@ -65,8 +66,7 @@ class Embedder:
         """
         account = account_of(request)
         account.texts = len(texts)
-        if len(texts) > self._settings.max_texts:
-            raise InvalidInput(f"{field}: wanted at most {self._settings.max_texts}, got {len(texts)}", field=field)
+        check_texts(texts, self._settings, field)
         manifest = await self.model()
         if dimensions is not None and not 1 <= dimensions <= manifest.hidden_size:
             raise InvalidInput(

@@ -32,6 +32,7 @@ __all__ = [
     "Failure",
     "Form",
     "NotJson",
+    "Unauthorized",
     "UnknownModel",
     "WrongContentType",
     "answer",
@@ -57,6 +58,10 @@ class BodyTooLarge(InvalidInput):
     """The body is larger than allowed."""
 
 
+class Unauthorized(InvalidInput):
+    """No API key, or none of ours."""
+
+
 class EmptyInput(InvalidInput):
     """An empty text, or no text at all, where the interface allows none."""
 
@@ -73,10 +78,12 @@ class Row:
     type: str
     sentence: str | None = None
     retry_after_s: int | None = None
+    challenge: str | None = None
 
 
 _TABLE: dict[type[Exception], Row] = {
     NotJson: Row(400, "not_json"),
+    Unauthorized: Row(401, "unauthorized", challenge="Bearer"),
     BodyTooLarge: Row(413, "body_too_large"),
     WrongContentType: Row(415, "wrong_content_type"),
     EmptyInput: Row(400, "empty_input"),
@@ -111,6 +118,8 @@ def failure_of(error: Exception) -> Failure:
     """What any error means for the caller, by the nearest class in the table."""
     row = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
     headers = {"Retry-After": str(row.retry_after_s)} if row.retry_after_s else {}
+    if row.challenge:
+        headers["WWW-Authenticate"] = row.challenge
     place = error.field if isinstance(error, InvalidInput) else ""
     return Failure(row.status, row.type, row.sentence or str(error), headers, place)
 

@@ -86,7 +86,12 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
             pooling=manifest.pooling,
             normalize=manifest.normalize,
             prompts=dict(manifest.prompts),
-            limits=ServiceLimits(texts=settings.max_texts, body_bytes=settings.max_body_bytes, max_length=max_length),
+            limits=ServiceLimits(
+                texts=settings.max_texts,
+                text_characters=settings.max_text_characters,
+                body_bytes=settings.max_body_bytes,
+                max_length=max_length,
+            ),
             versions=Versions(service=__version__, triton=await client.server_version()),
             model_id=manifest.model,
             model_sha=manifest.revision,

@@ -109,6 +109,7 @@ class ServiceLimits(BaseModel):
     """What one request may hold."""
 
     texts: int = Field(examples=[10000])
+    text_characters: int = Field(description="Of one text.", examples=[2097152])
     body_bytes: int = Field(examples=[33554432])
     max_length: MaxLength
 

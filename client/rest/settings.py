@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from client import InvalidInput, Limits
 from client._transport import check_url
+from client.rest.keys import parse_keys, read_keys
 
 __all__ = ["Settings"]
 
@@ -35,7 +37,18 @@ class Settings(BaseSettings):
     )
     ready_timeout_s: float = Field(5.0, gt=0, description="seconds that GET /health/ready gives its embedding")
     stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish on SIGTERM")
+    api_keys: SecretStr | None = Field(
+        None,
+        description="keys that are let in, separated by commas; without these and a file everybody is. Use the "
+        "environment: other users of the machine can read flags",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="file of more keys, one on a line, # starts a comment; read anew when it changes"
+    )
     max_texts: int = Field(10_000, ge=1, description="texts in one request")
+    # Twice what the largest document in the tests has. Of a long text only the beginning is computed (the tokenizer
+    # cuts it), so this bounds no work: what is larger is more likely a file sent by mistake than a text.
+    max_text_characters: int = Field(2 * 1024 * 1024, ge=1, description="characters of one text")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1, description="bytes of one request's body")
     auto_truncate: bool = Field(
         True, description="cut texts that are too long where a request to /embed does not say, and on /v1/embeddings"
@@ -57,6 +70,20 @@ class Settings(BaseSettings):
             check_url(value)
         except InvalidInput as error:
             raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_api_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_keys(value.get_secret_value())
+        return value
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _check_api_keys_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_keys(value)
         return value
 
     @model_validator(mode="after")

@@ -10,21 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import ROOT, Service
+from tests.support.service import ROOT, Service, free_ports
 
-PAGES = ("README.md", "docs/clients.md", "docs/openai.md", "docs/tei.md", "docs/bulk.md")
-# `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such.
+PAGES = ("README.md", "docs/clients.md", "docs/openai.md", "docs/tei.md", "docs/bulk.md", "docs/operations.md")
+# `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
+# blocks show what is in a log.
 BLOCKS = [
     (page, language, code)
     for page in PAGES
     for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    if language != "console"
+    if language in {"bash", "python"}
 ]
 
 
 def test_there_are_blocks_of_known_languages() -> None:
     assert len(BLOCKS) > 10
-    assert {language for _, language, _ in BLOCKS} == {"bash", "python"}
+    languages = {language for page in PAGES for language in re.findall(r"^```(\w+)$", (ROOT / page).read_text(), re.M)}
+    assert languages <= {"bash", "python", "console", "json"}
     assert {page for page, _, _ in BLOCKS} == set(PAGES)
 
 
@@ -39,6 +41,7 @@ def test_block(service: Service, tmp_path: Path, number: int) -> None:
     _, language, code = BLOCKS[number]
     for default, port in {8080: service.rest_port, 8000: service.http_port, 8001: service.grpc_port}.items():
         code = code.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
+    code = code.replace("8081", str(free_ports(1)[0]))  # a shim that the block starts
     command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
     # `python` in a shell block is this one.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
