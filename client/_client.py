@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client._call import Call
+from client._load import Load
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
@@ -71,6 +72,7 @@ class AsyncEmbeddingClient:
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._api_key = api_key
+        self.load = Load()
         self._room = Room(self.limits.total)
         self._transport: Transport | None = None
         self._manifest: Manifest | None = None
@@ -147,7 +149,7 @@ class AsyncEmbeddingClient:
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
-                with call.at_server():
+                with call.at_server(), load.piece(len(piece)):
                     return await self._connected().infer(piece, cut, self._timeout_s, call)
             except Unavailable:
                 self._forget()
@@ -157,7 +159,8 @@ class AsyncEmbeddingClient:
             # It keeps its room while it waits: a full server gets less at a time.
             return await retried(lambda: attempt(piece), self._retries, deadline)
 
-        answer = await run(encoded, send, self.limits, self._room)
+        with self.load.call(len(encoded)) as load:
+            answer = await run(encoded, send, self.limits, self._room)
         if self._manifest is not manifest:
             # The server was away meanwhile. Vectors of two models must not stand in one answer.
             now = await retried(self.info, self._retries, deadline)

@@ -27,6 +27,7 @@ from server.errors import ProcessError
 from server.model import ensure_exported
 from server.process import TRITON_STACK_BYTES, Process, adopt_orphans
 from server.settings import ROOT, Settings
+from server.tracing import tracing_options
 from server.triton import Installation, command, environment, has_gpu
 
 __all__ = ["Supervisor"]
@@ -127,7 +128,7 @@ class Supervisor:
         settings = self._settings
         triton = await Process.start(
             "Triton",
-            command(settings, self._installation, self._threads, self._shm_prefix),
+            command(settings, self._installation, self._threads, self._shm_prefix) + tracing_options(os.environ),
             environment(os.environ, self._installation, self._threads),
             shows=_is_warning,
             stack_bytes=TRITON_STACK_BYTES,

@@ -1,9 +1,10 @@
 """The REST shim: HTTP and JSON in front of Triton's gRPC. It holds no model.
 
-    POST /embedding  ->  bytes, bounded  ->  JSON  ->  checked  ->  AsyncEmbeddingClient  ->  JSON
+    POST /embedding  ->  account  ->  key  ->  bytes, bounded  ->  JSON  ->  checked  ->  AsyncEmbeddingClient  ->  JSON
+    account  ->  metrics, log, trace
 
-Run it by `python -m client.rest`; each interface (`embedding`, `health`) is a router of its own in front of the same
-client.
+Run it by `python -m client.rest`; each interface (`embedding`, `health`, `metrics`) is a router of its own in front of
+the same client.
 """
 
 from __future__ import annotations

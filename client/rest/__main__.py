@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,10 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from client.rest.app import create_app
+from client.rest.log import logging_to
 from client.rest.settings import Settings
+
+_STDERR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flag = f"--{name} (or EMBEDDING_REST_{name.upper().replace('-', '_')}): " if name else ""
             sys.stderr.write(f"python -m client.rest: {flag}{problem['msg']}\n")
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with logging_to(_STDERR, settings.log_level, settings.log_format):
+        _serve(settings)
+    return 0
+
+
+def _serve(settings: Settings) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
@@ -43,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
-    return 0
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

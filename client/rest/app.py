@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from client import AsyncEmbeddingClient, Retries, __version__
-from client.rest import embedding, errors, health, openai, tei
+from client.rest import embedding, errors, health, metrics, openai, tei
 from client.rest.account import Accounting
 from client.rest.embedder import Embedder
 from client.rest.keys import ApiKeys, describe, guard, parse_keys, without_locks
+from client.rest.log import RequestLog
 from client.rest.settings import Settings
+from client.rest.tracing import Tracing, telemetry
 
 __all__ = ["create_app"]
 
@@ -34,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     given = settings.api_keys
     keys = ApiKeys(parse_keys(given.get_secret_value()) if given else (), settings.api_keys_file)
+    measured = metrics.Metrics(client)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,15 +54,18 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
         dependencies=guard(keys),
+        telemetry=telemetry(),
     )
     app.openapi = without_locks(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
-    app.add_middleware(Accounting, bug=errors.bug)
+    # What comes first is told first: spans end before metrics and log are written.
+    app.add_middleware(Accounting, bug=errors.bug, keepers=(Tracing(), measured, RequestLog()))
     embedder = Embedder(client, settings)
     app.include_router(embedding.router(embedder, settings))
     app.include_router(openai.router(embedder, settings))
     app.include_router(tei.router(embedder, settings))
     app.include_router(health.router(client, settings))
+    app.include_router(metrics.router(measured))
     return app
 
 

@@ -6,12 +6,12 @@
 The path decides and not the route, so that what is refused before or outside a route (no such path, no key, too much
 at a time, a bug) is worded in the same way.
 
-The caller is told its mistake in full; ours go to the log, and the caller gets a fixed sentence.
+The caller is told its mistake in full; ours go to the log, by way of the account, and the caller gets
+a fixed sentence.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,8 +42,6 @@ __all__ = [
     "own_form",
     "responses",
 ]
-
-_log = logging.getLogger(__name__)
 
 
 class NotJson(InvalidInput):
@@ -158,7 +156,7 @@ def install(app: FastAPI, form_of: Callable[[str], Form] = lambda path: own_form
 async def _embedding_error(request: Request, error: Exception) -> Response:
     failure = failure_of(error)
     if failure.status >= 500:
-        _log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
+        account_of(request).cause = error
     return answer(request, failure)
 
 

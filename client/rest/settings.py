@@ -56,7 +56,11 @@ class Settings(BaseSettings):
     texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
     texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
     texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level to log: info has a line per request, debug health checks and scrapes too"
+    )
+    # json, because the lines are read by machines wherever the service runs for others.
+    log_format: Literal["json", "text"] = Field("json", description="json: Elastic Common Schema; text: for people")
 
     @property
     def limits(self) -> Limits:

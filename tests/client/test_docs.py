@@ -12,7 +12,15 @@ import pytest
 
 from tests.support.service import ROOT, Service, free_ports
 
-PAGES = ("README.md", "docs/clients.md", "docs/openai.md", "docs/tei.md", "docs/bulk.md", "docs/operations.md")
+PAGES = (
+    "README.md",
+    "docs/clients.md",
+    "docs/openai.md",
+    "docs/tei.md",
+    "docs/bulk.md",
+    "docs/operations.md",
+    "docs/watching.md",
+)
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
 # blocks show what is in a log.
 BLOCKS = [

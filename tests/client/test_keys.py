@@ -74,7 +74,7 @@ def test_a_refusal_does_not_depend_on_the_body(guarded: httpx.Client) -> None:
 
 def test_a_model_is_closed_and_health_metrics_and_pages_are_open(guarded: httpx.Client) -> None:
     assert guarded.get("/info").status_code == 401
-    for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
+    for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
         assert guarded.get(path).status_code == 200, path
 
 
@@ -95,7 +95,7 @@ def test_every_route_is_closed_unless_it_was_opened() -> None:
                 if status != 401:
                     opened.add(f"{method.upper()} {path}")
     assert "GET /new/{name}" not in opened
-    assert {"GET /health/live", "GET /health/ready"} <= opened
+    assert {"GET /health/live", "GET /health/ready", "GET /metrics"} <= opened
     assert opened <= {"GET /health/live", "GET /health/ready", "GET /metrics", "GET /health", "GET /"}
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,12 @@ def copy_static_files(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def serving(model_repository: Path, *arguments: str, killed: bool = False) -> Iterator[Service]:
+def serving(
+    model_repository: Path, *arguments: str, killed: bool = False, variables: Mapping[str, str] | None = None
+) -> Iterator[Service]:
     """Run scripts/serve's program until the block ends; then it must stop cleanly and leave no process.
 
-    `killed` says that the block kills it, so that there is nothing to stop.
+    `killed` says that the block kills it, so that there is nothing to stop; `variables` are added to its environment.
     """
     rest, http, grpc, metrics = free_ports(4)
     handle, log_name = tempfile.mkstemp(prefix="embedding-service-test-", suffix=".log")
@@ -94,7 +96,7 @@ def serving(model_repository: Path, *arguments: str, killed: bool = False) -> It
     command = [sys.executable, "-m", "server", "--model-repository", str(model_repository)]
     command += ["--rest-port", str(rest), "--http-port", str(http)]
     command += ["--grpc-port", str(grpc), "--metrics-port", str(metrics), *arguments]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("EMBEDDING_")}
+    environment = {**without_settings(os.environ), **(variables or {})}
     with os.fdopen(handle, "wb") as stream:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=environment
@@ -109,6 +111,11 @@ def serving(model_repository: Path, *arguments: str, killed: bool = False) -> It
     finally:
         kill_tree(process, children)
         log.unlink()
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment does not set anything of ours."""
+    return {key: value for key, value in environment.items() if not key.startswith(("EMBEDDING_", "OTEL_"))}
 
 
 def wait_for_line(process: subprocess.Popen[bytes], log: Path, start: str) -> str:
