@@ -13,7 +13,7 @@ from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health, metrics, openai, tei
 from client.rest.account import Accounting
 from client.rest.embedder import Embedder
-from client.rest.keys import ApiKeys, describe, guard, parse_keys, without_locks
+from client.rest.keys import ApiKeys, describe, documented, guard, parse_keys
 from client.rest.log import RequestLog
 from client.rest.settings import Settings
 from client.rest.tracing import Tracing, telemetry
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=guard(keys),
         telemetry=telemetry(),
     )
-    app.openapi = without_locks(app)  # type: ignore[method-assign]
+    app.openapi = documented(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
     # What comes first is told first: spans end before metrics and log are written.
     app.add_middleware(Accounting, bug=errors.bug, keepers=(Tracing(), measured, RequestLog()))

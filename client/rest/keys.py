@@ -23,7 +23,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from client.rest.account import is_probe
 from client.rest.errors import Unauthorized
 
-__all__ = ["ApiKeys", "describe", "guard", "parse_keys", "read_keys", "without_locks"]
+__all__ = ["ApiKeys", "describe", "documented", "guard", "parse_keys", "read_keys"]
 
 _log = logging.getLogger(__name__)
 
@@ -149,8 +149,8 @@ def guard(keys: ApiKeys) -> list[Any]:
     return [Security(admit)]
 
 
-def without_locks(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """The application's OpenAPI page, on which what is open has no lock."""
+def documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The application's OpenAPI page, on which what is open has no lock, and what is closed tells how it refuses."""
     make: Callable[[], dict[str, Any]] = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -159,6 +159,8 @@ def without_locks(app: FastAPI) -> Callable[[], dict[str, Any]]:
             for method, operation in operations.items():
                 if _is_open(method.upper(), path):
                     operation.pop("security", None)
+                elif "security" in operation:
+                    operation["responses"].setdefault("401", {"description": "No API key, or none of the service's."})
         return schema
 
     return openapi
