@@ -24,6 +24,7 @@ from client.rest.answer import BINARY_TOO, JSON, negotiated
 from client.rest.body import read_json
 from client.rest.embedder import Embedder, TooLong
 from client.rest.errors import EmptyInput, Failure, responses
+from client.rest.limits import check_texts
 from client.rest.schemas import OneOrMore, checked, request_body
 from client.rest.settings import Settings
 from client.rest.tokens import check_characters, pieces
@@ -137,8 +138,7 @@ def router(embedder: Embedder, settings: Settings) -> APIRouter:
         body = checked(TokenizeRequest, await read_json(request, settings.max_body_bytes))
         manifest = await embedder.model()
         texts = _prompted(body.inputs, body.prompt_name, manifest)
-        if len(texts) > settings.max_texts:
-            raise InvalidInput(f"inputs: wanted at most {settings.max_texts}, got {len(texts)}", field="inputs")
+        check_texts(texts, settings, "inputs")
         check_characters(texts, manifest.max_sequence_length, "inputs")
         tokenizer = await embedder.tokenizer.load()
         return StreamingResponse(

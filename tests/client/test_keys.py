@@ -66,6 +66,31 @@ def test_everything_else_does_not(guarded: httpx.Client, headers: dict[str, str]
     assert "x-request-id" in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/embeddings", {"model": "m", "input": "a"}, {"type": "invalid_request_error", "code": "invalid_api_key"}),
+        ("/embed", {"inputs": "a"}, "Authorization: wanted Bearer and an API key, got none"),
+        ("/", {"inputs": "a"}, "Authorization: wanted Bearer and an API key, got none"),
+        ("/tokenize", {"inputs": "a"}, "Authorization: wanted Bearer and an API key, got none"),
+    ],
+)
+def test_a_refusal_has_the_form_of_its_interface(
+    guarded: httpx.Client, path: str, body: dict[str, str], expected: object
+) -> None:
+    answer = guarded.post(path, json=body)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    error = answer.json()["error"]
+    assert expected == ({name: error[name] for name in expected} if isinstance(expected, dict) else error)
+
+
+def test_the_other_interfaces_take_keys_too(guarded: httpx.Client) -> None:
+    headers = bearer("first-key")
+    assert guarded.post("/v1/embeddings", json={"model": "m", "input": "a"}, headers=headers).status_code in {200, 404}
+    assert guarded.post("/embed", json={"inputs": "a"}, headers=headers).status_code == 200
+    assert guarded.get("/health").status_code == 200
+
+
 def test_a_refusal_does_not_depend_on_the_body(guarded: httpx.Client) -> None:
     for body in (b"{", b"x" * 20_000_000):
         answer = guarded.post("/embedding", content=body, headers={"Content-Type": "application/json"})
