@@ -18,7 +18,7 @@ PAGES = (
     "docs/openai.md",
     "docs/tei.md",
     "docs/bulk.md",
-    "docs/operations.md",
+    "docs/keys-and-limits.md",
     "docs/watching.md",
 )
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
