@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Settings", "parse"]
+__all__ = ["ROOT", "TRITON_LOGS", "Settings", "parse"]
 
 ROOT = Path(__file__).resolve().parent.parent
+TRITON_LOGS = ("warnings", "calls", "all")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Settings:
     metrics_port: int
     rest: bool
     threads: int
+    triton_log: str
     start_timeout_s: float
     stop_timeout_s: float
 
@@ -67,6 +69,12 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("grpc-port", int, 8001, "port of Triton's gRPC server")
     add("metrics-port", int, 8002, "port of Triton's Prometheus metrics")
     add("threads", int, 0, "processors to use; 0 means all that the affinity and the container's CPU limit allow")
+    add(
+        "triton-log",
+        str,
+        "warnings",
+        "what of Triton's log to pass on: warnings (and errors), calls (a line for each request as well), or all",
+    )
     add("start-timeout-s", float, 120.0, "seconds that Triton and the shim may each take to get ready")
     add("stop-timeout-s", float, 10.0, "seconds that requests in flight get to finish on SIGTERM")
     result.add_argument("--no-rest", dest="rest", action="store_false", help="Triton only, without the REST shim")
@@ -80,6 +88,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for flag in ("rest_port", "http_port", "grpc_port", "metrics_port"):
         if not 1 <= (port := getattr(values, flag)) <= 65535:
             command_line.error(f"--{flag.replace('_', '-')}: wanted a port from 1 to 65535, got {port}")
+    if values.triton_log not in TRITON_LOGS:
+        command_line.error(f"--triton-log: wanted one of {', '.join(TRITON_LOGS)}, got {values.triton_log!r}")
     if values.threads < 0:
         command_line.error(f"--threads: wanted 0 or more, got {values.threads}")
     try:

@@ -28,7 +28,8 @@ from server.model import ensure_exported
 from server.process import TRITON_STACK_BYTES, Process, adopt_orphans
 from server.settings import ROOT, Settings
 from server.tracing import tracing_options
-from server.triton import Installation, command, environment, has_gpu
+from server.triton import Installation, command, environment
+from server.triton_log import line_filter
 
 __all__ = ["Supervisor"]
 
@@ -129,8 +130,8 @@ class Supervisor:
         triton = await Process.start(
             "Triton",
             command(settings, self._installation, self._threads, self._shm_prefix) + tracing_options(os.environ),
-            environment(os.environ, self._installation, self._threads),
-            shows=_is_warning,
+            environment(os.environ, self._installation, self._threads, settings.triton_log != "warnings"),
+            shows=line_filter(settings.triton_log),
             stack_bytes=TRITON_STACK_BYTES,
         )
         self._triton, self._steps = triton, []
@@ -206,18 +207,6 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-# What Triton's build with CUDA says on every machine without a GPU, where nothing is wrong.
-_NO_GPU_NOISE = ("CudaDriverHelper", "pinned_memory_manager", "unable to create stream")
-
-
-def _is_warning(line: str) -> bool:
-    """Whether a line of Triton's log is a warning or worse (`2026-01-31T12:00:00Z W 4711 …`), or no log line at all."""
-    if not has_gpu() and any(noise in line for noise in _NO_GPU_NOISE):
-        return False
-    fields = line.split(" ", 2)
-    return not (len(fields) > 1 and fields[1] in {"I", "V"}) and not line.startswith(("+", "|")) and bool(line.strip())
 
 
 def _say(line: str) -> None:

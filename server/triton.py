@@ -91,9 +91,10 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists()
 
 
-def environment(base: Mapping[str, str], installation: Installation, threads: int) -> dict[str, str]:
-    """Triton's environment: thread counts, and where its Python steps find their packages."""
+def environment(base: Mapping[str, str], installation: Installation, threads: int, logs_calls: bool) -> dict[str, str]:
+    """Triton's environment: thread counts, where its Python steps find their packages, and whether they log calls."""
     result = dict(base)
+    result["EMBEDDING_LOG_CALLS"] = str(int(logs_calls))
     libraries = [str(path) for path in installation.library_directories]
     result["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [base.get("LD_LIBRARY_PATH")])])
     if installation.stand_in:

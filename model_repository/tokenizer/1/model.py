@@ -5,11 +5,15 @@
 
 All requests of an execute are tokenized in one call and padded by one rule (parameter `padding`, see config.pbtxt).
 A request that cannot be tokenized gets INVALID_ARG and leaves the batch; the others are served.
+
+Triton itself logs no request and no refusal, so this step does, with the request's id and never with a text: each
+refusal, and with EMBEDDING_LOG_CALLS=1 (the server's --triton-log calls) each request.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +53,14 @@ class TritonPythonModel:
         self._tokenizer = tokenization.load(directory / "tokenizer.json")
         # A text is never cut below its special tokens.
         self._min_limit: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._logs_calls = os.environ.get("EMBEDDING_LOG_CALLS") == "1"
         self._padding, self._buckets = _read_padding(json.loads(args["model_config"])["parameters"], manifest["graph"])
 
     def execute(self, requests: list) -> list:
         read = [self._read(request) for request in requests]
         good = [texts for texts in read if isinstance(texts, _Texts)]
         self._tokenize(good)
+        self._log(requests, read)
         longest = max((len(ids) for texts in good for ids in texts.ids), default=0)
         return [
             self._respond(request, texts, longest)
@@ -95,6 +101,15 @@ class TritonPythonModel:
         ids = iter(tokenization.encode(self._tokenizer, texts, limits, left))
         for request in requests:
             request.ids = [next(ids) for _ in request.texts]
+
+    def _log(self, requests: list, read: list[_Texts | InvalidRequestError]) -> None:
+        # The id comes last: it is the caller's own, and may hold anything. Triton escapes what would end the line.
+        for request, texts in zip(requests, read, strict=True):
+            if isinstance(texts, InvalidRequestError):
+                pb_utils.Logger.log_warn(f"refused: {texts}; id={request.request_id()}")
+            elif self._logs_calls:
+                tokens = sum(len(ids) for ids in texts.ids)
+                pb_utils.Logger.log_info(f"call: texts={len(texts.texts)} tokens={tokens} id={request.request_id()}")
 
     def _respond(self, request: object, texts: _Texts, longest: int) -> object:
         padded_to = max(len(ids) for ids in texts.ids) if self._padding == "request" else longest
