@@ -28,6 +28,29 @@ need_package() {
     fi
 }
 
+# A program of a Debian package, unpacked under .cache/debian and not installed: no root is needed, and no service starts.
+# If the machine has the program, that one is taken.
+need_program() {
+    local program=$1 package=$2
+    PATH=$ROOT/.cache/debian/usr/bin:$PATH command -v "$program" >/dev/null && return
+    say "unpacking the Debian package $package ($program is missing)"
+    mkdir -p "$ROOT/.cache/debian"
+    (cd "$ROOT/.cache/debian" && rm -f "${package}"_*.deb &&
+        { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; } &&
+        dpkg-deb -x "${package}"_*.deb . && rm "${package}"_*.deb) </dev/null >"$ROOT/.cache/apt.log" 2>&1 ||
+        fail "wanted $program, and could not unpack Debian's package $package (see .cache/apt.log): please install it"
+}
+
+# What the tests of monitoring/ run: Prometheus with its promtool, and the exporter of a machine's figures.
+need_prometheus() {
+    mkdir -p "$ROOT/.cache"
+    # One at a time; the lock ends with the subshell.
+    (flock 9
+        need_program promtool prometheus
+        need_program prometheus prometheus
+        need_program prometheus-node-exporter prometheus-node-exporter) 9>"$ROOT/.cache/setup.lock" || exit 1
+}
+
 is_python_311() {
     [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.11 ]
 }

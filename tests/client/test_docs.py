@@ -20,6 +20,8 @@ PAGES = (
     "docs/bulk.md",
     "docs/keys-and-limits.md",
     "docs/watching.md",
+    "docs/monitoring.md",
+    "docs/runbook.md",
 )
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
 # blocks show what is in a log.
@@ -47,7 +49,13 @@ def expected_output(code: str) -> list[str]:
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_block(service: Service, tmp_path: Path, number: int) -> None:
     _, language, code = BLOCKS[number]
-    for default, port in {8080: service.rest_port, 8000: service.http_port, 8001: service.grpc_port}.items():
+    ports = {
+        8080: service.rest_port,
+        8000: service.http_port,
+        8001: service.grpc_port,
+        8002: service.metrics_port,
+    }
+    for default, port in ports.items():
         code = code.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
     code = code.replace("8081", str(free_ports(1)[0]))  # a shim that the block starts
     command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]

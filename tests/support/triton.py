@@ -55,3 +55,13 @@ class Triton:
 
     def statistics(self, model: str) -> Any:
         return self.client.get_inference_statistics(model).model_stats[0]
+
+
+def infer(text: str, max_length: int = 128) -> dict[str, Any]:
+    """A request to Triton's own HTTP port."""
+    return {
+        "inputs": [
+            {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]},
+            {"name": "MAX_LENGTH", "shape": [1, 1], "datatype": "INT32", "data": [max_length]},
+        ]
+    }

@@ -69,6 +69,32 @@ def test_no_shared_libpython_and_not_root(tmp_path: Path) -> None:
     assert "apt-get install libpython3.11" in done.stderr
 
 
+def test_a_program_of_the_machine_is_taken(tmp_path: Path) -> None:
+    done = run_setup("need_program promtool-x prometheus", tmp_path, **{"promtool-x": "true", "apt-get": "exit 1"})
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_a_missing_program_is_unpacked_and_not_installed(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    done = run_setup(
+        f"ROOT={tmp_path}; need_program promtool-x prometheus",
+        tmp_path,
+        **{
+            "apt-get": f"echo apt-get $* >>{calls}; touch prometheus_1_amd64.deb",
+            "dpkg-deb": f"echo dpkg-deb $* >>{calls}",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert calls.read_text().splitlines() == ["apt-get download -qq prometheus", "dpkg-deb -x prometheus_1_amd64.deb ."]
+    assert list((tmp_path / ".cache" / "debian").iterdir()) == []
+
+
+def test_a_program_that_cannot_be_had(tmp_path: Path) -> None:
+    done = run_setup(f"ROOT={tmp_path}; need_program promtool-x prometheus", tmp_path, **{"apt-get": "exit 1"})
+    assert done.returncode == 1
+    assert "wanted promtool-x, and could not unpack Debian's package prometheus" in done.stderr
+
+
 def test_the_server_checks_its_platform_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(PlatformError, match=r"wanted Linux on x86-64, .* got linux on aarch64"):
