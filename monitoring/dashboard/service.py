@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from monitoring.dashboard.panels import EMBEDS, NAMESPACE, RATE, STEPS, Panel, graph, names, number, quantile, rate
+from monitoring.dashboard.panels import (
+    EMBEDS,
+    ENSEMBLES,
+    NAMESPACE,
+    RATE,
+    STEPS,
+    Panel,
+    graph,
+    names,
+    number,
+    quantile,
+    rate,
+)
 
 __all__ = ["cache", "errors", "fast", "loaded", "up"]
 
@@ -69,7 +81,7 @@ def fast() -> list[Panel]:
         graph(
             "Time to answer",
             "s",
-            "Of the routes that embed, from the first byte of the request to the last of the answer.",
+            "Of the routes that embed, refusals included, from the head of the request to the end of the answer.",
             (quantile(0.5, duration, EMBEDS), "50 %"),
             (quantile(0.95, duration, EMBEDS), "95 %"),
             (quantile(0.99, duration, EMBEDS), "99 %"),
@@ -192,8 +204,8 @@ def errors() -> list[Panel]:
         graph(
             "Failures in Triton",
             "reqps",
-            "By step and reason, whoever asked. What an ensemble fails is counted twice, and is left out here.",
-            (f"sum by (model, reason) ({rate('nv_inference_request_failure', STEPS)})", "{{model}} {{reason}}"),
+            "Whoever asked. Triton counts a failure twice, at the ensemble, and not at the step that failed.",
+            (f"sum by (model, reason) ({rate('nv_inference_request_failure', ENSEMBLES)}) / 2", "{{model}} {{reason}}"),
             width=6,
         ),
     ]

@@ -141,7 +141,7 @@ def words(value: float, unit: str) -> str:
         return f"{value / 1024**step:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[step]}"
     if unit in {"short", "none"} and value >= 10_000:
         return f"{value / 1000:.3g} K"
-    return f"{value:.3g}{ {'reqps': ' req/s', 'ops': ' ops/s'}.get(unit, '') }"
+    return f"{value:.4g}{ {'reqps': ' req/s', 'ops': ' ops/s'}.get(unit, '') }"
 
 
 def main() -> None:

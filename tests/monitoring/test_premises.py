@@ -29,12 +29,14 @@ def counted(metrics_url: str, metric: str, **labels: str) -> float:
     return total
 
 
-def test_an_ensemble_counts_each_failure_twice(service: Service) -> None:
+def test_a_failure_is_counted_twice_at_the_ensemble_and_not_at_its_step(service: Service) -> None:
     before = counted(service.metrics_url, "nv_inference_request_failure", model="embedding")
+    of_step = counted(service.metrics_url, "nv_inference_request_failure", model="tokenizer")
     for _ in range(3):
         answer = httpx.post(f"{service.http_url}/v2/models/embedding/infer", json=infer("a", 100_000), trust_env=False)
         assert answer.status_code == 400
     assert counted(service.metrics_url, "nv_inference_request_failure", model="embedding") == before + 6
+    assert counted(service.metrics_url, "nv_inference_request_failure", model="tokenizer") == of_step
 
 
 def test_a_dead_step_leaves_triton_ready_and_every_request_failed(model_repository: Path, tmp_path: Path) -> None:
