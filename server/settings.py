@@ -28,6 +28,7 @@ class Settings:
     metrics_port: int
     rest: bool
     threads: int
+    grpc_max_connection_age_s: float
     start_timeout_s: float
     stop_timeout_s: float
 
@@ -67,6 +68,12 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("grpc-port", int, 8001, "port of Triton's gRPC server")
     add("metrics-port", int, 8002, "port of Triton's Prometheus metrics")
     add("threads", int, 0, "processors to use; 0 means all that the affinity and the container's CPU limit allow")
+    add(
+        "grpc-max-connection-age-s",
+        float,
+        0.0,
+        "seconds until gRPC clients are asked to connect anew, by which they find new replicas; 0 means never",
+    )
     add("start-timeout-s", float, 120.0, "seconds that Triton and the shim may each take to get ready")
     add("stop-timeout-s", float, 10.0, "seconds that requests in flight get to finish on SIGTERM")
     result.add_argument("--no-rest", dest="rest", action="store_false", help="Triton only, without the REST shim")
@@ -82,6 +89,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
             command_line.error(f"--{flag.replace('_', '-')}: wanted a port from 1 to 65535, got {port}")
     if values.threads < 0:
         command_line.error(f"--threads: wanted 0 or more, got {values.threads}")
+    if values.grpc_max_connection_age_s < 0:
+        command_line.error(f"--grpc-max-connection-age-s: wanted 0 or more, got {values.grpc_max_connection_age_s}")
     try:
         # One address for all: Triton and the shim would choose differently among several. IPv6 is not offered.
         values.host = socket.getaddrinfo(values.host, None, socket.AF_INET)[0][4][0]
