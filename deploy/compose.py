@@ -15,7 +15,7 @@ from typing import Any
 
 from deploy.tools import run
 
-__all__ = ["check", "config"]
+__all__ = ["check", "check_service", "config"]
 
 _PROCESSORS = ("cpu", "gpu")
 _EXTRAS: tuple[tuple[str, ...], ...] = ((), ("monitoring",), ("logging",), ("monitoring", "logging"))
@@ -24,8 +24,8 @@ _SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|CREDENTIAL", re.I)
 _EXCEPTIONS: dict[str, dict[str, str]] = {
     "healthcheck": {
         "dcgm-exporter": "its image has no shell and no program that asks",
-        "logging-elasticsearch": "ends by itself; others wait for its success",
-        "logging-kibana": "ends by itself; others wait for its success",
+        "logging-users": "ends by itself; others wait for its success",
+        "logging-setup": "ends by itself; others wait for its success",
     },
     "read_only": {
         "dcgm-exporter": "unknown what NVIDIA's exporter writes, and not to be tried without a GPU",
@@ -58,7 +58,7 @@ def check(root: Path) -> list[str]:
             if complaint:
                 findings.append(f"profiles {processor}, {', '.join(extras)}: {complaint}")
             services |= resolved.get("services", {})
-    findings += [finding for name, service in services.items() for finding in _check_service(root, name, service)]
+    findings += [finding for name, service in services.items() for finding in check_service(root, name, service)]
     findings += _check_profiles(root)
     return findings
 
@@ -75,7 +75,9 @@ def _check_profiles(root: Path) -> Iterator[str]:
             yield f"profile {extra} without a processor: wanted a refusal, got none"
 
 
-def _check_service(root: Path, name: str, service: dict[str, Any]) -> Iterator[str]:
+def check_service(root: Path, name: str, service: dict[str, Any]) -> Iterator[str]:
+    """Findings in one service, as Compose resolved it."""
+
     def finding(rule: str, wanted: str, got: object) -> Iterator[str]:
         if name not in _EXCEPTIONS.get(rule, {}):
             yield f"{name}: wanted {wanted}, got {got}"

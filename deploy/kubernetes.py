@@ -18,25 +18,12 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 from deploy import agreement
-from deploy.tools import run
+from deploy.kustomize import RENDERED, render
 
-__all__ = ["RENDERED", "VERSIONS", "check", "render"]
+__all__ = ["VERSIONS", "check"]
 
-RENDERED = ("overlays/minimal", "overlays/cpu", "overlays/gpu", "overlays/customized", "bulk")
 # The two newest minor versions.
 VERSIONS = ("1.36", "1.37")
-
-
-def render(root: Path, name: str) -> str:
-    """The manifests of k8s/NAME, as `kubectl apply -k` would send them.
-
-    Raises:
-        ValueError: kustomize refuses.
-    """
-    done = run("kubectl", ["kustomize", str(root / "k8s" / name)], root)
-    if done.returncode or done.stderr:  # its warnings are of what will be refused one day
-        raise ValueError(done.stderr.strip())
-    return done.stdout
 
 
 def check(root: Path) -> list[str]:
@@ -56,7 +43,8 @@ def check(root: Path) -> list[str]:
 def _check_object(item: dict[str, Any]) -> Iterator[str]:
     what = f"{item.get('kind')} {item.get('metadata', {}).get('name')}"
     if item.get("apiVersion") == "monitoring.coreos.com/v1":
-        for error in jsonschema.Draft202012Validator(_custom_schema(item["kind"])).iter_errors(item):
+        for whole in jsonschema.Draft202012Validator(_custom_schema(item["kind"])).iter_errors(item):
+            error = _deepest(whole)
             yield f"{what}: {error.json_path}: {error.message[:300]}"
         return
     for version in VERSIONS:
@@ -64,8 +52,15 @@ def _check_object(item: dict[str, Any]) -> Iterator[str]:
             kubernetes_validate.validate(item, version, strict=True)
         except kubernetes_validate.ValidationError as error:
             yield f"{what}: Kubernetes {version}: {'.'.join(map(str, error.path))}: {error.message[:300]}"
-        except kubernetes_validate.InvalidSchemaError as error:
-            yield f"{what}: Kubernetes {version} has no such object: {error}"
+        except kubernetes_validate.utils.SchemaNotFoundError as error:
+            yield f"{what}: Kubernetes {version} has no {error.kind} of {error.api_version}"
+
+
+def _deepest(error: Any) -> Any:
+    """Where it is wrong, not where it may be one of several: every optional field is it or null."""
+    while error.context:
+        error = max(error.context, key=lambda each: len(each.absolute_path))
+    return error
 
 
 @functools.cache
@@ -81,7 +76,7 @@ def _custom_schema(kind: str) -> dict[str, Any]:
 
 def _forbid_others(schema: object) -> None:
     if isinstance(schema, dict):
-        if "properties" in schema:
+        if schema.get("properties"):
             schema.setdefault("additionalProperties", False)
         for value in schema.values():
             _forbid_others(value)

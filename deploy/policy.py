@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from deploy.kubernetes import RENDERED, render
+from deploy.kustomize import RENDERED, render
 from deploy.tools import run
 
 __all__ = ["SKIPPED", "check"]

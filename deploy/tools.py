@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["program", "run"]
 
+_TOOLS = Path(__file__).resolve().parents[1] / ".cache" / "deploy-tools"
 _TIMEOUT_S = 300
 
 
 def program(name: str) -> str:
     """The path of a program that scripts/_deploy.sh installed."""
-    return str(Path(sys.prefix) / ("checkov/bin" if name == "checkov" else "bin") / name)
+    return str(_TOOLS / ("checkov/bin" if name == "checkov" else "bin") / name)
 
 
 def run(
