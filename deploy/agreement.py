@@ -19,9 +19,9 @@ def check(objects: Sequence[Object]) -> list[str]:
     by_kind: dict[str, list[Object]] = {}
     for item in objects:
         by_kind.setdefault(item["kind"], []).append(item)
-    workloads = by_kind.get("Deployment", []) + by_kind.get("Job", [])
+    workloads = [each for kind in ("Deployment", "DaemonSet", "Job") for each in by_kind.get(kind, [])]
     if not workloads:
-        return ["wanted a Deployment or a Job, got none"]
+        return ["wanted something that runs, got none"]
     findings = list(_check_selectors(workloads, by_kind))
     namespaces = {item["metadata"].get("namespace") for item in objects if item["kind"] != "Namespace"}
     if len(namespaces) > 1:

@@ -9,7 +9,7 @@ from deploy.tools import run
 __all__ = ["RENDERED", "render"]
 
 # What can be applied by itself.
-RENDERED = ("overlays/minimal", "overlays/cpu", "overlays/gpu", "overlays/customized", "bulk")
+RENDERED = ("overlays/minimal", "overlays/cpu", "overlays/gpu", "overlays/customized", "bulk", "logging")
 
 
 def render(root: Path, name: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.service import ROOT, Service
 
-PAGES = ("README.md", "docs/clients.md", "docs/openai.md", "docs/tei.md", "docs/bulk.md")
+PAGES = ("README.md", "docs/clients.md", "docs/openai.md", "docs/tei.md", "docs/bulk.md", "docs/operations.md")
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such.
 BLOCKS = [
     (page, language, code)

@@ -36,7 +36,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def rendered(tools: None) -> dict[str, list[dict[str, Any]]]:
     """The objects of each overlay, as kustomize makes them."""
-    return {name: _render(name) for name in ("overlays/cpu", "overlays/gpu", "overlays/customized", "bulk")}
+    return {name: _render(name) for name in ("overlays/cpu", "overlays/gpu", "overlays/customized", "bulk", "logging")}
 
 
 def _render(name: str) -> list[dict[str, Any]]:

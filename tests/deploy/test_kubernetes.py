@@ -64,6 +64,14 @@ def test_a_gpu_pod_has_one_gpu(rendered: Rendered) -> None:
 def test_maps_hold_the_files_that_compose_mounts(rendered: Rendered) -> None:
     dashboard = of_kind(rendered["overlays/cpu"], "ConfigMap", "embedding-dashboard")["data"]["embedding.json"]
     assert dashboard == (ROOT / "monitoring/grafana/dashboards/embedding.json").read_text()
+    maps = [each for each in rendered["logging"] if each["kind"] == "ConfigMap"]
+    for name, file in {
+        "embedding-filebeat": "filebeat/filebeat.yml",
+        "embedding-logs-elasticsearch": "elasticsearch/ingest-pipeline.json",
+        "embedding-logs-kibana": "kibana/embedding.ndjson",
+    }.items():
+        (data,) = [each["data"] for each in maps if each["metadata"]["name"].startswith(name)]
+        assert data[file.split("/")[1]] == (ROOT / "monitoring" / file).read_text()
     (settings,) = [
         each["data"]
         for each in rendered["overlays/cpu"]
@@ -184,7 +192,7 @@ def test_what_must_agree(rendered: Rendered, finding: str) -> None:
 
 
 def test_nothing_to_agree() -> None:
-    assert agreement.check([]) == ["wanted a Deployment or a Job, got none"]
+    assert agreement.check([]) == ["wanted something that runs, got none"]
 
 
 @pytest.mark.slow

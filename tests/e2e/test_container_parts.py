@@ -174,6 +174,46 @@ def test_drain_waits_for_the_shim_beside_it(model_repository: Path, tmp_path: Pa
             shim.wait()
 
 
+def test_a_pod_that_ends_under_load_loses_no_request_that_it_accepted(model_repository: Path) -> None:
+    """Connections of their own, as the load balancer makes them until it has taken the pod out."""
+    (port,) = free_ports(1)
+    with serving(model_repository, "--no-rest") as running:
+        command = [sys.executable, "-m", "client.rest", "--port", str(port), "--triton-url", running.grpc_url]
+        shim = subprocess.Popen([*command, "--stop-timeout-s", "30", "--log-level", "error"], cwd=ROOT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url, shim)
+            answers: list[int | str] = []
+
+            def ask() -> None:
+                while True:
+                    try:
+                        texts = ["a text of some words " * 20] * 16
+                        answers.append(httpx.post(f"{url}/embedding", json={"texts": texts}, timeout=60).status_code)
+                    except httpx.ConnectError:
+                        return  # the pod takes nobody any more
+                    except httpx.TransportError as error:
+                        answers.append(repr(error))
+
+            callers = [threading.Thread(target=ask) for _ in range(8)]
+            for caller in callers:
+                caller.start()
+            deadline = time.monotonic() + 60
+            while len(answers) < 16:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            before = len(answers)
+            shim.send_signal(signal.SIGTERM)
+            assert run_module("server.drain", grpc_port=running.grpc_port).returncode == 0
+            for caller in callers:
+                caller.join()
+            assert len(answers) > before, "nothing was in flight at the end"
+            assert set(answers) == {200}
+        finally:
+            shim.kill()
+            shim.wait()
+
+
 def in_flight(service: Service) -> bool:
     """Whether bert has begun with something."""
     statistics = httpx.get(f"{service.http_url}/v2/models/bert/stats", timeout=5).json()["model_stats"][0]
