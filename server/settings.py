@@ -30,6 +30,7 @@ class Settings:
     rest: bool
     threads: int
     triton_log: str
+    grpc_max_connection_age_s: float
     start_timeout_s: float
     stop_timeout_s: float
 
@@ -75,6 +76,12 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "warnings",
         "what of Triton's log to pass on: warnings (and errors), calls (a line for each request as well), or all",
     )
+    add(
+        "grpc-max-connection-age-s",
+        float,
+        0.0,
+        "seconds until gRPC clients are asked to connect anew, by which they find new replicas; 0 means never",
+    )
     add("start-timeout-s", float, 120.0, "seconds that Triton and the shim may each take to get ready")
     add("stop-timeout-s", float, 10.0, "seconds that requests in flight get to finish on SIGTERM")
     result.add_argument("--no-rest", dest="rest", action="store_false", help="Triton only, without the REST shim")
@@ -92,6 +99,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         command_line.error(f"--triton-log: wanted one of {', '.join(TRITON_LOGS)}, got {values.triton_log!r}")
     if values.threads < 0:
         command_line.error(f"--threads: wanted 0 or more, got {values.threads}")
+    if values.grpc_max_connection_age_s < 0:
+        command_line.error(f"--grpc-max-connection-age-s: wanted 0 or more, got {values.grpc_max_connection_age_s}")
     try:
         # One address for all: Triton and the shim would choose differently among several. IPv6 is not offered.
         values.host = socket.getaddrinfo(values.host, None, socket.AF_INET)[0][4][0]

@@ -25,6 +25,7 @@ import psutil
 
 from server.errors import ProcessError
 from server.model import ensure_exported
+from server.probe import EMBEDDING
 from server.process import TRITON_STACK_BYTES, Process, adopt_orphans
 from server.settings import ROOT, Settings
 from server.tracing import tracing_options
@@ -41,12 +42,6 @@ _TROUBLE_S = 60.0
 _MAX_RESTARTS = 5
 # What a process gets beyond the time for its requests, for its own end.
 _EXIT_S = 2.0
-_EMBEDDING = {
-    "inputs": [
-        {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["ready?"]},
-        {"name": "MAX_LENGTH", "shape": [1, 1], "datatype": "INT32", "data": [8]},
-    ]
-}
 
 
 class Supervisor:
@@ -136,7 +131,7 @@ class Supervisor:
         )
         self._triton, self._steps = triton, []
         url = f"http://{settings.probe_host}:{settings.http_port}/v2/models/embedding/infer"
-        await self._wait(triton, lambda http: http.post(url, json=_EMBEDDING))
+        await self._wait(triton, lambda http: http.post(url, json=EMBEDDING))
         self._steps = triton.children()
         _say(f"serve: Triton is ready after {time.monotonic() - began:.1f} s, an embedding included")
 

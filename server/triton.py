@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -26,6 +27,11 @@ __all__ = ["Installation", "command", "environment", "find", "has_gpu"]
 
 _IMAGE = Path("/opt/tritonserver")
 _OLDEST_GLIBC = (2, 35)
+# What a client of embeddings never needs. Shared memory would let whoever reaches the port map the server's own
+# regions; the others change the server for everybody. Statistics and model configs stay: perf_analyzer asks for them.
+_CLOSED_APIS = "model-repository,shared-memory,trace,logging"
+# Beyond its age a gRPC connection may finish what is in flight, as long as a client waits for one answer at most.
+_GRPC_AGE_GRACE_S = 60
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def command(settings: Settings, installation: Installation, threads: int, shm_pr
     return [
         str(installation.binary),
         *no_gpu,
+        *_closed_apis(),
+        *_grpc_age(settings.grpc_max_connection_age_s),
         f"--model-repository={settings.model_repository}",
         f"--backend-directory={installation.backend_directory}",
         # Loading a model over the network is running code sent over the network.
@@ -83,6 +91,21 @@ def command(settings: Settings, installation: Installation, threads: int, shm_pr
         f"--backend-config=onnxruntime,intra_op_thread_count={threads}",
         # A prefix of our own, so that what a killed Triton leaves in /dev/shm can be removed.
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+    ]
+
+
+def _closed_apis() -> list[str]:
+    """Restrict them to those who send a header that nobody knows: Triton has no other way to turn them off."""
+    header = f"{_CLOSED_APIS}:closed={secrets.token_hex(16)}"
+    return [f"--http-restricted-api={header}", f"--grpc-restricted-protocol={header}"]
+
+
+def _grpc_age(age_s: float) -> list[str]:
+    if age_s == 0:
+        return []
+    return [
+        f"--grpc-max-connection-age={round(age_s * 1000)}",
+        f"--grpc-max-connection-age-grace={_GRPC_AGE_GRACE_S * 1000}",
     ]
 
 
