@@ -107,6 +107,12 @@ def test_apis_that_change_the_server_are_closed_over_grpc(service: Service) -> N
         assert client.is_server_ready()
 
 
+def connections_to(port: int) -> set[int]:
+    """The local ports of this process' connections to `port`."""
+    connections = psutil.Process().net_connections("tcp")
+    return {each.laddr[1] for each in connections if each.raddr and each.raddr[1] == port}
+
+
 def test_grpc_clients_connect_anew_after_the_connection_age_without_losing_a_call(model_repository: Path) -> None:
     with serving(model_repository, "--no-rest", "--grpc-max-connection-age-s", "1") as running:
         ends = set()
@@ -115,24 +121,18 @@ def test_grpc_clients_connect_anew_after_the_connection_age_without_losing_a_cal
             while len(ends) < 3:
                 assert time.monotonic() < deadline, f"one connection only: {ends}"
                 assert client.embed(["hello"]).shape == (1, 384)
-                ends |= {
-                    each.laddr[1]
-                    for each in psutil.Process().net_connections("tcp")
-                    if each.raddr and each.raddr[1] == running.grpc_port
-                }
+                ends |= connections_to(running.grpc_port)
 
 
 def test_a_channel_stays_where_no_connection_age_is_set(service: Service) -> None:
-    with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel:
+    others = connections_to(service.grpc_port)
+    options = [("grpc.use_local_subchannel_pool", 1)]  # else it may share the connection of another test's channel
+    with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}", options) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         began, ends = time.monotonic(), set()
         while time.monotonic() - began < 3:
             stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=5)
-            ends |= {
-                each.laddr[1]
-                for each in psutil.Process().net_connections("tcp")
-                if each.raddr and each.raddr[1] == service.grpc_port
-            }
+            ends |= connections_to(service.grpc_port) - others
             time.sleep(0.05)
         assert len(ends) == 1
 
