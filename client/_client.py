@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +21,7 @@ from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
 from client._transport import DEFAULT_ENSEMBLE, ENSEMBLES, Transport, check_url, open_transport
-from client._wire import Cut, Embeddings, check_max_length, encode, normalized
+from client._wire import Cut, Embeddings, cut_of, encode, normalized
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable
 
 __all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
@@ -76,6 +77,7 @@ class AsyncEmbeddingClient:
         self._room = Room(self.limits.total)
         self._transport: Transport | None = None
         self._manifest: Manifest | None = None
+        self._connection_changes = 0
         self._closed = False
 
     async def embed(
@@ -130,22 +132,18 @@ class AsyncEmbeddingClient:
         async with self._deadline(deadline_s) as deadline:
             answer = await self._embed(encoded, max_length, truncate_left, deadline, call or Call())
         if normalize:
-            return Embeddings(normalized(answer.vectors), answer.tokens)
+            return replace(answer, vectors=normalized(answer.vectors))
         if not answer.vectors.flags.writeable:
-            return Embeddings(answer.vectors.copy(), answer.tokens)
+            return replace(answer, vectors=answer.vectors.copy())
         return answer
 
     async def _embed(
         self, encoded: Sequence[bytes], max_length: object, truncate_left: bool, deadline: float | None, call: Call
     ) -> Embeddings:
         manifest = await retried(self.info, self._retries, deadline)
-        if max_length is None:
-            limit = manifest.max_sequence_length
-        else:
-            limit = check_max_length(max_length, manifest.max_positions)
-        cut = Cut(limit, truncate_left)
+        cut = cut_of(max_length, truncate_left, manifest)
         if not encoded:
-            return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32))
+            return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32), manifest.digest)
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
@@ -166,13 +164,18 @@ class AsyncEmbeddingClient:
             now = await retried(self.info, self._retries, deadline)
             if now.digest != manifest.digest:
                 raise Unavailable(f"the model changed during the call, from {manifest.digest} to {now.digest}")
-        return answer
+        return replace(answer, digest=manifest.digest)
 
     async def info(self, refresh: bool = False) -> Manifest:
         """What model the server runs; asks the server at the first time, after it was away, and when told to."""
-        if self._manifest is None or refresh:
-            self._manifest = parse(await self._connected().manifest(self._timeout_s))
-        return self._manifest
+        if self._manifest is not None and not refresh:
+            return self._manifest
+        changes = self._connection_changes
+        manifest = parse(await self._connected().manifest(self._timeout_s))
+        if self._connection_changes == changes:
+            self._manifest = manifest
+        # Otherwise who answered may be gone already, and it must not be remembered as who is there.
+        return manifest
 
     async def tokenizer(self) -> tuple[Manifest, bytes]:
         """The model that the server runs and its tokenizer.json; not through the REST shim."""
@@ -229,4 +232,5 @@ class AsyncEmbeddingClient:
 
     def _forget(self) -> None:
         """A server that was away may come back with another model."""
+        self._connection_changes += 1
         self._manifest = None

@@ -38,12 +38,12 @@ _OPTIONS = (
 class GrpcTransport:
     """One channel. See Transport for the methods."""
 
-    def __init__(self, address: str, on_disconnect: Callable[[], None], ensemble: str) -> None:
+    def __init__(self, address: str, on_change: Callable[[], None], ensemble: str) -> None:
         self._address = address
         self._ensemble = ensemble
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._watch = asyncio.create_task(_watch_disconnects(self._channel, on_disconnect))
+        self._watch = asyncio.create_task(_watch_connection(self._channel, on_change))
 
     async def infer(self, texts: Sequence[bytes], cut: Cut, timeout_s: float, call: Call) -> Embeddings:
         """See Transport."""
@@ -127,11 +127,14 @@ def _request(
     return request
 
 
-async def _watch_disconnects(channel: grpc.aio.Channel, on_disconnect: Callable[[], None]) -> None:
-    """Tell when the channel leaves READY."""
+async def _watch_connection(channel: grpc.aio.Channel, on_change: Callable[[], None]) -> None:
+    """Tell whenever the channel's state changes.
+
+    Not only when it leaves READY: a connection may be made and lost before this runs again, and then READY was never
+    seen here, though a call may have been answered through it.
+    """
     state = channel.get_state()
     while state is not grpc.ChannelConnectivity.SHUTDOWN:
         await channel.wait_for_state_change(state)
-        if state is grpc.ChannelConnectivity.READY:
-            on_disconnect()
+        on_change()
         state = channel.get_state()

@@ -47,13 +47,13 @@ class Transport(Protocol):
         """Close the connection; calls in flight fail."""
 
 
-def open_transport(url: str, on_disconnect: Callable[[], None], ensemble: str, api_key: str | None) -> Transport:
+def open_transport(url: str, on_change: Callable[[], None], ensemble: str, api_key: str | None) -> Transport:
     """Make a transport, in a running event loop; it connects at its first call.
 
     Args:
         url: see the module.
-        on_disconnect: called when a connection that stood is lost, where the transport can see it: what was learnt
-            about the server may be wrong from then on.
+        on_change: called when the connection was made or lost, where the transport can see it (gRPC only): what was
+            learnt about the server before may be wrong from then on.
         ensemble: one of `ENSEMBLES`, for Triton.
         api_key: for the REST shim; Triton knows none.
     """
@@ -62,7 +62,7 @@ def open_transport(url: str, on_disconnect: Callable[[], None], ensemble: str, a
     if address.scheme == "grpc":
         from client._grpc import GrpcTransport
 
-        return GrpcTransport(address.netloc, on_disconnect, ensemble)
+        return GrpcTransport(address.netloc, on_change, ensemble)
     if address.scheme.startswith(_REST):
         from client._rest import RestTransport
 

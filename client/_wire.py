@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from client._manifest import Manifest
 from client.errors import InvalidInput, ServerError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Cut",
     "Embeddings",
     "check_max_length",
+    "cut_of",
     "decode",
     "encode",
     "normalized",
@@ -55,10 +57,12 @@ class Embeddings:
         vectors: (n, hidden) float32.
         tokens: (n,) int32, what the model saw of each text, special tokens included; -1 through the REST shim, whose
             answer does not tell.
+        digest: of the model that made all of them, as in its manifest; "" for one piece of a call, which does not know.
     """
 
     vectors: NDArray[np.float32]
     tokens: NDArray[np.int32]
+    digest: str = ""
 
 
 def encode(texts: Iterable[str]) -> list[bytes]:
@@ -98,6 +102,17 @@ def check_max_length(max_length: object, positions: int) -> int:
     if not MIN_LENGTH <= limit <= positions:
         raise InvalidInput(f"{wanted}, got {limit if abs(limit) < 10**20 else 'a number of more than 20 digits'}")
     return limit
+
+
+def cut_of(max_length: object, left: bool, model: Manifest) -> Cut:
+    """What a call's limit means with this model: None is the model's own.
+
+    Raises:
+        InvalidInput: a limit that the model cannot take; names both bounds and what came.
+    """
+    if max_length is None:
+        return Cut(model.max_sequence_length, left)
+    return Cut(check_max_length(max_length, model.max_positions), left)
 
 
 def pieces(count: int, size: int) -> list[slice]:

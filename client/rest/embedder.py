@@ -94,11 +94,11 @@ class Embedder:
         else:
             answer = await embedded()
         account.tokens = int(answer.tokens.sum())
-        account.digest = (await self.model()).digest
+        account.digest = answer.digest
         if dimensions is None:
             return answer
         vectors = np.ascontiguousarray(answer.vectors[:, :dimensions])
-        return Embeddings(normalized(vectors) if normalize else vectors, answer.tokens)
+        return Embeddings(normalized(vectors) if normalize else vectors, answer.tokens, answer.digest)
 
     async def _check_lengths(self, texts: Sequence[str], answer: Embeddings, limit: int, field: str) -> None:
         """Refuse texts that were cut. Only those that fill the limit can have been, so only they are counted."""
