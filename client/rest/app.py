@@ -61,6 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     # What comes first is told first: spans end before metrics and log are written.
     app.add_middleware(Accounting, bug=errors.bug, keepers=(Tracing(), measured, RequestLog()))
     embedder = Embedder(client, settings)
+    if embedder.cache is not None:
+        measured.watch_cache(embedder.cache)
     app.include_router(embedding.router(embedder, settings))
     app.include_router(openai.router(embedder, settings))
     app.include_router(tei.router(embedder, settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,9 @@ from client._manifest import Manifest
 from client._wire import encode, normalized
 from client.rest.account import account_of
 from client.rest.body import unless_disconnected
+from client.rest.cache import VectorCache
 from client.rest.limits import check_texts
+from client.rest.recall import Recall, Recalled
 from client.rest.settings import Settings
 from client.rest.tokens import ServedTokenizer, check_characters, count
 
@@ -30,6 +33,8 @@ class Embedder:
         self._client = client
         self._settings = settings
         self.tokenizer = ServedTokenizer(client)
+        self.cache = VectorCache(settings.cache_bytes) if settings.cache_bytes else None
+        self._recall = Recall(client, self.cache)
 
     async def model(self) -> Manifest:
         """The model that is served; from memory, unless Triton was away since."""
@@ -77,28 +82,22 @@ class Embedder:
         if too_long == "refuse":
             check_characters(texts, limit, field)
 
-        async def embedded() -> Embeddings:
-            answer = await self._client.embed_encoded(
-                encode(texts),
-                max_length,
-                normalize and dimensions is None,
-                call=account.call,
-                truncate_left=too_long == "cut_start",
-            )
+        async def embedded() -> Recalled:
+            recalled = await self._recall.embed(encode(texts), max_length, too_long == "cut_start", account.call)
             if too_long == "refuse":
-                await self._check_lengths(texts, answer, limit, field)
-            return answer
+                await self._check_lengths(texts, recalled.embeddings, limit, field)
+            return recalled
 
         if len(texts) > self._settings.texts_per_piece:
-            answer = await unless_disconnected(request, embedded())
+            recalled = await unless_disconnected(request, embedded())
         else:
-            answer = await embedded()
+            recalled = await embedded()
+        answer = recalled.embeddings
         account.tokens = int(answer.tokens.sum())
+        account.cache_hits, account.cache_misses = recalled.hits, recalled.misses
         account.digest = answer.digest
-        if dimensions is None:
-            return answer
-        vectors = np.ascontiguousarray(answer.vectors[:, :dimensions])
-        return Embeddings(normalized(vectors) if normalize else vectors, answer.tokens, answer.digest)
+        vectors = answer.vectors if dimensions is None else np.ascontiguousarray(answer.vectors[:, :dimensions])
+        return replace(answer, vectors=normalized(vectors) if normalize else vectors)
 
     async def _check_lengths(self, texts: Sequence[str], answer: Embeddings, limit: int, field: str) -> None:
         """Refuse texts that were cut. Only those that fill the limit can have been, so only they are counted."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -27,6 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from client import AsyncEmbeddingClient, EmbeddingError, __version__
 from client._manifest import Manifest
 from client.rest.account import Account, Keeper
+from client.rest.cache import VectorCache
 
 __all__ = ["Metrics", "router"]
 
@@ -106,10 +106,10 @@ class Metrics(Keeper):
             self._upstream.labels(kind)
         self._rejected.labels("overloaded")
 
-    def watch_cache(self, size_bytes: Callable[[], int], entries: Callable[[], int]) -> None:
+    def watch_cache(self, cache: VectorCache) -> None:
         """Have the cache asked at each scrape. Hits and misses come with the accounts."""
-        self._cache_bytes.set_function(size_bytes)
-        self._cache_entries.set_function(entries)
+        self._cache_bytes.set_function(lambda: cache.size_bytes)
+        self._cache_entries.set_function(lambda: cache.entries)
 
     def opened(self, account: Account) -> None:
         """See Keeper."""

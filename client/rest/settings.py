@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from client import InvalidInput, Limits
@@ -13,6 +13,8 @@ from client._transport import check_url
 from client.rest.keys import parse_keys, read_keys
 
 __all__ = ["Settings"]
+
+_LEAST_CACHE_BYTES = 1024 * 1024  # some hundred texts
 
 
 class Settings(BaseSettings):
@@ -56,6 +58,10 @@ class Settings(BaseSettings):
     texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
     texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
     texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time")
+    cache_bytes: ByteSize = Field(
+        ByteSize(0),
+        description="memory for the vectors of texts that came before, such as 256MiB, over gRPC only; 0 keeps none",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level to log: info has a line per request, debug health checks and scrapes too"
     )
@@ -89,6 +95,17 @@ class Settings(BaseSettings):
         if value is not None:
             read_keys(value)
         return value
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        if self.cache_bytes and self.cache_bytes < _LEAST_CACHE_BYTES:
+            raise ValueError(f"cache-bytes: wanted 0 or at least {_LEAST_CACHE_BYTES} (1MiB), got {self.cache_bytes}")
+        if self.cache_bytes and not self.triton_url.startswith("grpc://"):
+            raise ValueError(
+                "cache-bytes: wanted a grpc:// address of Triton beside it, because only such a connection tells that "
+                f"another model may be served, got {self.triton_url}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:

@@ -20,6 +20,7 @@ PAGES = (
     "docs/bulk.md",
     "docs/keys-and-limits.md",
     "docs/watching.md",
+    "docs/cache.md",
     "docs/monitoring.md",
     "docs/runbook.md",
     "docs/operations.md",

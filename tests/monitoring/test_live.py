@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from client.rest.settings import Settings
 from monitoring.dashboard.__main__ import FILE
 from tests.support.watched import RESTARTS, Watched, watch
 
@@ -22,8 +21,6 @@ QUERIES = [
 ]
 # What a machine without GPU and containers lacks: Triton's and DCGM's figures of GPUs, cAdvisor's of containers.
 NOT_HERE = re.compile(r"nv_gpu_|gpu:|DCGM_|container_")
-if "cache_bytes" not in Settings.model_fields:  # a shim without a cache looks nothing up
-    NOT_HERE = re.compile(rf"{NOT_HERE.pattern}|embedding_cache_hits")
 
 
 @pytest.fixture(scope="module")
