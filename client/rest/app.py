@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from client import AsyncEmbeddingClient, Retries, __version__
-from client.rest import embedding, errors, health, metrics, openai, tei
+from client.rest import embedding, errors, health, metrics, openai, page, tei
 from client.rest.account import Accounting
 from client.rest.embedder import Embedder
 from client.rest.keys import ApiKeys, describe, documented, guard, parse_keys
@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(tei.router(embedder, settings))
     app.include_router(health.router(client, settings))
     app.include_router(metrics.router(measured))
+    app.include_router(page.router())
     return app
 
 
