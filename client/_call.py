@@ -1,5 +1,7 @@
-"""What goes along with a call's texts, and what the call learns: who asks, for the server's logs and traces, and how
-long the server took."""
+"""What goes along with a call's texts, and what the call learns.
+
+Along goes who asks, for the server's logs and traces. Learnt is how long the server took.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,13 @@ class Call:
     Attributes:
         request_id: becomes the id of each of its Triton requests.
         trace_context: W3C Trace Context, `traceparent` and `tracestate`.
+        patient: whether its requests may wait for a server that is away, as far as the client does.
         server_s: seconds in which at least one piece was at the server.
     """
 
     request_id: str = ""
     trace_context: Mapping[str, str] = field(default_factory=dict)
+    patient: bool = True
     server_s: float = 0.0
     _in_flight: int = 0
     _since: float = 0.0

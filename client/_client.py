@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,9 @@ from client._call import Call
 from client._load import Load
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
+from client._pulse import Pulse
 from client._retry import Retries, retried
+from client._server import Server
 from client._transport import DEFAULT_ENSEMBLE, ENSEMBLES, Transport, check_url, open_transport
 from client._wire import Cut, Embeddings, cut_of, encode, normalized
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable
@@ -27,6 +29,9 @@ from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailab
 __all__ = ["DEFAULT_URL", "AsyncEmbeddingClient"]
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
+# Which of two servers on one port a new connection reaches is up to the kernel: so it is tried so often, with a pause.
+_MOVES = 100
+_MOVE_S = 0.02
 
 
 class AsyncEmbeddingClient:
@@ -48,6 +53,7 @@ class AsyncEmbeddingClient:
         retries: Retries | None = None,
         ensemble: str = DEFAULT_ENSEMBLE,
         api_key: str | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         """Make a client.
 
@@ -60,6 +66,8 @@ class AsyncEmbeddingClient:
             ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree. The REST shim chooses for
                 itself.
             api_key: for a REST shim that wants one; Triton knows none.
+            patience_s: how long a request whose server is away, or goes away under it, waits for a new connection, to
+                be sent once more before it counts as failed. Over gRPC only.
 
         Raises:
             InvalidInput: not such a URL or ensemble.
@@ -74,10 +82,12 @@ class AsyncEmbeddingClient:
         self._retries = retries or Retries()
         self._api_key = api_key
         self.load = Load()
+        self._patience_s = patience_s
         self._room = Room(self.limits.total)
-        self._transport: Transport | None = None
-        self._manifest: Manifest | None = None
-        self._connection_changes = 0
+        self.pulse = Pulse()
+        self._server: Server | None = None
+        # Servers that were left for another one, until their last calls have ended.
+        self._former: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def embed(
@@ -129,8 +139,10 @@ class AsyncEmbeddingClient:
 
         `truncate_left` cuts the beginning of what is too long, and not its end; not through the REST shim.
         """
-        async with self._deadline(deadline_s) as deadline:
-            answer = await self._embed(encoded, max_length, truncate_left, deadline, call or Call())
+        server = self._connected()
+        with server.call():
+            async with self._deadline(deadline_s) as deadline:
+                answer = await self._embed(server, encoded, max_length, truncate_left, deadline, call or Call())
         if normalize:
             return replace(answer, vectors=normalized(answer.vectors))
         if not answer.vectors.flags.writeable:
@@ -138,19 +150,28 @@ class AsyncEmbeddingClient:
         return answer
 
     async def _embed(
-        self, encoded: Sequence[bytes], max_length: object, truncate_left: bool, deadline: float | None, call: Call
+        self,
+        server: Server,
+        encoded: Sequence[bytes],
+        max_length: object,
+        truncate_left: bool,
+        deadline: float | None,
+        call: Call,
     ) -> Embeddings:
-        manifest = await retried(self.info, self._retries, deadline)
+        async def info() -> Manifest:
+            return await self._info(server)
+
+        manifest = await retried(info, self._retries, deadline)
         cut = cut_of(max_length, truncate_left, manifest)
         if not encoded:
             return Embeddings(np.empty((0, manifest.hidden_size), np.float32), np.empty(0, np.int32), manifest.digest)
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
-                with call.at_server(), load.piece(len(piece)):
-                    return await self._connected().infer(piece, cut, self._timeout_s, call)
+                with call.at_server(), load.piece(len(piece)), self.pulse.request():
+                    return await server.transport.infer(piece, cut, self._timeout_s, call)
             except Unavailable:
-                self._forget()
+                server.forget()
                 raise
 
         async def send(piece: Sequence[bytes]) -> Embeddings:
@@ -159,32 +180,29 @@ class AsyncEmbeddingClient:
 
         with self.load.call(len(encoded)) as load:
             answer = await run(encoded, send, self.limits, self._room)
-        if self._manifest is not manifest:
+        if server.manifest is not manifest:
             # The server was away meanwhile. Vectors of two models must not stand in one answer.
-            now = await retried(self.info, self._retries, deadline)
+            now = await retried(info, self._retries, deadline)
             if now.digest != manifest.digest:
                 raise Unavailable(f"the model changed during the call, from {manifest.digest} to {now.digest}")
         return replace(answer, digest=manifest.digest)
 
     async def info(self, refresh: bool = False) -> Manifest:
         """What model the server runs; asks the server at the first time, after it was away, and when told to."""
-        if self._manifest is not None and not refresh:
-            return self._manifest
-        changes = self._connection_changes
-        manifest = parse(await self._connected().manifest(self._timeout_s))
-        if self._connection_changes == changes:
-            self._manifest = manifest
-        # Otherwise who answered may be gone already, and it must not be remembered as who is there.
-        return manifest
+        server = self._connected()
+        if refresh:
+            server.forget()
+        with server.call():
+            return await self._info(server)
 
     async def tokenizer(self) -> tuple[Manifest, bytes]:
         """The model that the server runs and its tokenizer.json; not through the REST shim."""
-        manifest, content = await self._connected().tokenizer(self._timeout_s)
+        manifest, content = await self._connected().transport.tokenizer(self._timeout_s)
         return parse(manifest), content
 
     async def server_version(self) -> str:
         """The version of Triton."""
-        return await self._connected().server_version(self._timeout_s)
+        return await self._connected().transport.server_version(self._timeout_s)
 
     async def check(self, timeout_s: float) -> None:
         """Embed a text now, outside the limits: whether the service works, whatever it is busy with.
@@ -192,16 +210,48 @@ class AsyncEmbeddingClient:
         Raises:
             EmbeddingError: why it does not.
         """
-        answer = await self._connected().infer([b"ready?"], Cut(8), timeout_s, Call("readiness"))
+        with self.pulse.request():
+            answer = await self._connected().transport.infer(
+                [b"ready?"], Cut(8), timeout_s, Call("readiness", patient=False)
+            )
         if not np.isfinite(answer.vectors).all():
             raise ServerError("wanted finite numbers in a vector, got others")
+
+    async def move(self, name: str) -> None:
+        """Have later calls go to the Triton of this name (its `--id`), which shares the address with the present one.
+
+        Calls that have begun are finished where they began. Over gRPC only.
+
+        Raises:
+            Unavailable: no connection reached it.
+        """
+        for _ in range(_MOVES):
+            server = Server(self._open)
+            with contextlib.suppress(Unavailable):
+                if await server.transport.server_name(self._timeout_s) == name:
+                    break
+            await server.transport.close()
+            await asyncio.sleep(_MOVE_S)
+        else:
+            raise Unavailable(f"wanted the server {name} at {self.url}, found none of that name")
+        former, self._server = self._server, server
+        if former is not None:
+            leaving = asyncio.create_task(former.close_when_idle())
+            self._former.add(leaving)
+            leaving.add_done_callback(self._former.discard)
+
+    async def settle(self) -> None:
+        """Wait until no call is at a server that was left by `move`."""
+        await asyncio.gather(*self._former)
 
     async def close(self) -> None:
         """Close the connection; the client cannot be used again."""
         self._closed = True
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            await transport.close()
+        for former in self._former:
+            former.cancel()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -223,14 +273,22 @@ class AsyncEmbeddingClient:
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer from {self.url} within {deadline_s} s") from error
 
-    def _connected(self) -> Transport:
+    async def _info(self, server: Server) -> Manifest:
+        if server.manifest is not None:
+            return server.manifest
+        changes = server.changes
+        manifest = parse(await server.transport.manifest(self._timeout_s))
+        if server.changes == changes:
+            server.manifest = manifest
+        # Otherwise who answered may be gone already, and it must not be remembered as who is there.
+        return manifest
+
+    def _connected(self) -> Server:
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self._transport is None:
-            self._transport = open_transport(self.url, self._forget, self._ensemble, self._api_key)
-        return self._transport
+        if self._server is None:
+            self._server = Server(self._open)
+        return self._server
 
-    def _forget(self) -> None:
-        """A server that was away may come back with another model."""
-        self._connection_changes += 1
-        self._manifest = None
+    def _open(self, on_change: Callable[[], None]) -> Transport:
+        return open_transport(self.url, on_change, self._ensemble, self._api_key, self._patience_s)

@@ -47,6 +47,10 @@ class HttpTransport:
         manifest, tokenizer = await self._files(("MANIFEST", "TOKENIZER"), timeout_s)
         return manifest, tokenizer
 
+    async def server_name(self, timeout_s: float) -> str:
+        """See Transport."""
+        return str((await self._call(self._client.get_server_metadata(), timeout_s))["name"])
+
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
         metadata = await self._call(self._client.get_server_metadata(), timeout_s)

@@ -112,6 +112,10 @@ class RestTransport:
             raise ServerError(f"wanted {error} in GET {self._url}/info, found none") from error
         return json.dumps({**answer, **names}).encode()
 
+    async def server_name(self, timeout_s: float) -> str:
+        """See Transport. Which Triton stands behind a shim is the shim's business."""
+        return self._url
+
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
         answer = await self._info(timeout_s)

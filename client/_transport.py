@@ -40,6 +40,9 @@ class Transport(Protocol):
     async def tokenizer(self, timeout_s: float) -> tuple[bytes, bytes]:
         """The manifest and the tokenizer.json that belongs to it."""
 
+    async def server_name(self, timeout_s: float) -> str:
+        """What the server calls itself: Triton's `--id`."""
+
     async def server_version(self, timeout_s: float) -> str:
         """Triton's version."""
 
@@ -47,7 +50,9 @@ class Transport(Protocol):
         """Close the connection; calls in flight fail."""
 
 
-def open_transport(url: str, on_change: Callable[[], None], ensemble: str, api_key: str | None) -> Transport:
+def open_transport(
+    url: str, on_change: Callable[[], None], ensemble: str, api_key: str | None, patience_s: float
+) -> Transport:
     """Make a transport, in a running event loop; it connects at its first call.
 
     Args:
@@ -56,13 +61,14 @@ def open_transport(url: str, on_change: Callable[[], None], ensemble: str, api_k
             learnt about the server before may be wrong from then on.
         ensemble: one of `ENSEMBLES`, for Triton.
         api_key: for the REST shim; Triton knows none.
+        patience_s: how long a request waits for a server that is away, over gRPC.
     """
     # Imported where it is needed: each costs 0.2 s, and nobody needs more than one.
     address = check_url(url)
     if address.scheme == "grpc":
         from client._grpc import GrpcTransport
 
-        return GrpcTransport(address.netloc, on_change, ensemble)
+        return GrpcTransport(address.netloc, on_change, ensemble, patience_s)
     if address.scheme.startswith(_REST):
         from client._rest import RestTransport
 

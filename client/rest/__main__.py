@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from client.rest.app import create_app
+from client.rest.drain import Draining, Server
 from client.rest.log import logging_to
 from client.rest.settings import Settings
 
@@ -35,21 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.stop_timeout_s,
-        )
+    app = create_app(settings)
+    draining = Draining(app)
+    app.state.stopping = lambda: draining.begun
+    config = uvicorn.Config(
+        draining,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
     )
+    sockets = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
+    server = Server(config, draining, settings.drain_s)
     # uvicorn repeats the signal that ended it, which would make SIGTERM's exit code -15. It was asked for: 0.
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health, metrics, openai, page, tei
 from client.rest.account import Accounting
+from client.rest.control import taking_orders
 from client.rest.embedder import Embedder
 from client.rest.keys import ApiKeys, describe, documented, guard, parse_keys
 from client.rest.log import RequestLog
@@ -26,11 +27,13 @@ _log = logging.getLogger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. It starts without Triton, and finds it when it is there."""
     # Once only: at overload another attempt makes it worse. The caller hears it at once, and knows when to come back.
+    # (One more that a Triton was lost under is another matter: `patience_s`.)
     client = AsyncEmbeddingClient(
         settings.triton_url,
         timeout_s=settings.triton_timeout_s,
         limits=settings.limits,
         retries=Retries(attempts=1),
+        patience_s=settings.patience_s,
         ensemble=settings.ensemble,
     )
 
@@ -42,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         _log.log(logging.INFO if keys else logging.WARNING, describe(keys, settings.host, settings.port))
         following = asyncio.create_task(keys.follow())
-        async with client:
+        async with client, taking_orders(settings.control_fd, client):
             yield
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -56,6 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=guard(keys),
         telemetry=telemetry(),
     )
+    # Whether the server is about to stop; set by what runs the application.
+    app.state.stopping = lambda: False
     app.openapi = documented(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
     # What comes first is told first: spans end before metrics and log are written.

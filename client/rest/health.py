@@ -1,4 +1,8 @@
-"""`GET /health/live`, `GET /health/ready`, `GET /info`, and TEI's `GET /health`: what operators and machines ask."""
+"""`GET /health/live`, `GET /health/ready`, `GET /info`, and TEI's `GET /health`: what operators and machines ask.
+
+ready   a text is embedded now, outside the limits on requests; or Triton is busy with others, which is no failure
+live    nothing speaks for a certain death; and if something does, an embedding now must prove the contrary
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import logging
 
 from fastapi import APIRouter, Request, Response
 
-from client import AsyncEmbeddingClient, EmbeddingError, Overloaded, __version__
+from client import AsyncEmbeddingClient, DeadlineExceeded, EmbeddingError, Overloaded, Unavailable, __version__
+from client._pulse import Pulse
 from client._wire import MIN_LENGTH
 from client.rest.errors import Failure, answer, failure_of, responses
 from client.rest.schemas import (
@@ -21,7 +26,7 @@ from client.rest.schemas import (
 from client.rest.settings import Settings
 from client.rest.tei import TeiError
 
-__all__ = ["router"]
+__all__ = ["certain_death", "router"]
 
 # TEI's names of precisions.
 _DTYPES = {"fp32": "float32", "fp16": "float16"}
@@ -33,24 +38,46 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
     """The routes, in front of a client."""
     result = APIRouter(tags=["operations"])
 
-    @result.get("/health/live", summary="Whether this process answers")
-    async def live() -> StatusAnswer:
-        """Passes as long as the shim runs; says nothing about the model."""
+    @result.get(
+        "/health/live",
+        summary="Whether this service may go on without a restart",
+        response_model=StatusAnswer,
+        responses=responses(503),
+    )
+    async def live(request: Request) -> StatusAnswer | Response:
+        """Fails only if Triton is certainly dead: gone, or without any answer to what waits, for `dead_after_s`.
+
+        Overload is no death, nor is a Triton that has not started yet.
+        """
+        if (death := certain_death(client.pulse, settings.dead_after_s)) is None:
+            return StatusAnswer(status="live")
+        # What was noticed may be long ago.
+        try:
+            await client.check(settings.ready_timeout_s)
+        except (Unavailable, DeadlineExceeded):
+            _log.error("certainly dead: %s", death)
+            return answer(request, Failure(503, "dead", death))
+        except EmbeddingError:
+            pass  # an answer, too
         return StatusAnswer(status="live")
 
     @result.get(
         "/health/ready", summary="Whether texts can be embedded", response_model=StatusAnswer, responses=responses(503)
     )
     async def ready(request: Request) -> StatusAnswer | Response:
-        """Embeds a text, outside the limits on requests; shedding load counts as ready."""
+        """Embeds a text, outside the limits on requests; shedding load and being busy count as ready."""
+        if request.app.state.stopping():
+            return answer(request, Failure(503, "stopping", "the service is about to stop"))
         try:
             await client.check(settings.ready_timeout_s)
         except Overloaded:
             return StatusAnswer(status="overloaded")
+        except DeadlineExceeded as error:
+            if client.pulse.answered_within(settings.ready_timeout_s):
+                return StatusAnswer(status="busy")
+            return _not_ready(request, error)
         except EmbeddingError as error:
-            _log.warning("not ready: %s: %s", type(error).__name__, error)
-            # In its own words, which operators need.
-            return answer(request, Failure(503, failure_of(error).type, str(error)))
+            return _not_ready(request, error)
         return StatusAnswer(status="ready")
 
     @result.get(
@@ -109,3 +136,18 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
         )
 
     return result
+
+
+def certain_death(pulse: Pulse, after_s: float) -> str | None:
+    """What speaks for Triton's certain death, if anything does."""
+    if pulse.answered and pulse.away_s > after_s:
+        return f"Triton is away for {pulse.away_s:.0f} s: {pulse.words}"
+    if pulse.silent_s > after_s:
+        return f"requests have waited for {pulse.silent_s:.0f} s without any answer of Triton"
+    return None
+
+
+def _not_ready(request: Request, error: EmbeddingError) -> Response:
+    _log.warning("not ready: %s: %s", type(error).__name__, error)
+    # In its own words, which operators need.
+    return answer(request, Failure(503, failure_of(error).type, str(error)))

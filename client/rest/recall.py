@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from client import AsyncEmbeddingClient, Embeddings, Unavailable
+from client import AsyncEmbeddingClient, Embeddings
 from client._call import Call
 from client._manifest import Manifest
 from client._wire import Cut, cut_of
@@ -87,7 +87,9 @@ class Recall:
             # From memory, unless the connection to Triton has changed since.
             now = (await self._served()).digest
         if now != model.digest:
-            raise Unavailable(f"the model changed during the call, from {model.digest} to {now}")
+            # Another model came meanwhile. An answer is of one model, so all of it is asked of that one.
+            made = await self._client.embed_encoded(texts, max_length, False, None, call, truncate_left)
+            return made, [False] * len(texts)
         for start in range(0, len(missing), _AT_A_TIME):
             if start:
                 await asyncio.sleep(0)

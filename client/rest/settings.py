@@ -38,7 +38,23 @@ class Settings(BaseSettings):
         "embedding_fused", description="model of the repository to ask: pooling as a step, or inside the graph"
     )
     ready_timeout_s: float = Field(5.0, gt=0, description="seconds that GET /health/ready gives its embedding")
-    stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish on SIGTERM")
+    # A hang and the restart after it take 8 to 15 s on two busy processors, a restart 3 to 8 s.
+    patience_s: float = Field(
+        15.0,
+        ge=0,
+        description="seconds that a request whose Triton is away waits for it, to be sent once more (gRPC only)",
+    )
+    dead_after_s: float = Field(
+        60.0, gt=0, description="seconds without a sign of life of Triton after which GET /health/live fails"
+    )
+    drain_s: float = Field(
+        0.5,
+        ge=0,
+        description="seconds on SIGTERM in which requests are still taken; each answer closes its connection",
+    )
+    stop_timeout_s: int = Field(10, ge=0, description="seconds that requests in flight get to finish after that")
+    listen_fd: int | None = Field(None, description="inherited socket to listen on, instead of host and port")
+    control_fd: int | None = Field(None, description="inherited socket on which a supervisor gives orders")
     api_keys: SecretStr | None = Field(
         None,
         description="keys that are let in, separated by commas; without these and a file everybody is. Use the "

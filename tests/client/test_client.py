@@ -94,7 +94,7 @@ class TestService:
 
     def test_deadline(self, url: str) -> None:
         with EmbeddingClient(url) as slow, EmbeddingClient(url, timeout_s=0.001) as client:
-            client._client._manifest = slow.info()
+            client._portal.call(client._client._connected).manifest = slow.info()
             with pytest.raises(DeadlineExceeded, match=r"no answer from .* in time"):
                 client.embed(["word " * 500])
 
