@@ -10,8 +10,8 @@ __all__ = ["check"]
 Object = dict[str, Any]
 # Beyond what is waited for: the kubelet's own steps between the containers' ends.
 _GRACE_MARGIN_S = 5
-# What server/supervisor.py gives Triton beyond --stop-timeout-s.
-_TRITON_EXIT_S = 2
+# What server/triton_server.py gives Triton beyond --stop-timeout-s.
+_TRITON_EXIT_S = 5
 
 
 def check(objects: Sequence[Object]) -> list[str]:

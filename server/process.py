@@ -9,6 +9,7 @@ import ctypes
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +17,7 @@ import psutil
 
 from server.errors import ProcessError
 
-__all__ = ["TRITON_STACK_BYTES", "Process", "adopt_orphans"]
+__all__ = ["TRITON_STACK_BYTES", "Process", "adopt_orphans", "ended"]
 
 _KEPT_LINES = 50
 # Triton 2.51 parses JSON recursively: a body nested 150,000 deep kills it with the usual 8 MiB stack, and survives
@@ -25,6 +26,8 @@ TRITON_STACK_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 1.0
+# Where memory runs out the kernel kills what we can start anew, and not us. Anybody may raise the score of their own.
+_OOM_SCORE = b"500"
 # Looked up here and not in the child: between fork and exec only the simplest things are safe.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -48,21 +51,30 @@ class Process:
         environment: Mapping[str, str],
         shows: Callable[[str], bool] = lambda line: True,
         stack_bytes: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Process:
         """Start a command.
 
         A session of its own keeps the terminal's Ctrl-C away from it: the supervisor alone decides the order of ending.
+        `pass_fds` it inherits, by the same numbers.
+
+        Raises:
+            ProcessError: the system refuses: out of memory, processes or file descriptors, or no such program.
         """
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=lambda: _prepare_child(stack_bytes),
-            limit=1 << 20,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: _prepare_child(stack_bytes),
+                pass_fds=pass_fds,
+                limit=1 << 20,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ProcessError(f"cannot start {name}: {error}") from error
         return cls(name, process, shows)
 
     @property
@@ -83,12 +95,14 @@ class Process:
 
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, wait, then SIGKILL for it and everything that it started."""
-        if self.exit_code is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.wait(), timeout_s)
-        await self.kill()
+        try:
+            if self.exit_code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self.wait(), timeout_s)
+        finally:
+            await self.kill()
 
     async def kill(self) -> None:
         """SIGKILL for it and everything that it started."""
@@ -116,6 +130,22 @@ class Process:
                 with contextlib.suppress(OSError):
                     sys.stderr.write(f"{line}\n")
                     sys.stderr.flush()
+
+
+async def ended(pid: int) -> None:
+    """Wait until a process has ended, be it a child of ours or not, collected or not."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_reader(descriptor, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def adopt_orphans() -> None:
@@ -148,8 +178,13 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
 
 
 def _prepare_child(stack_bytes: int | None) -> None:
-    """Between fork and exec: an end together with the supervisor, however that one dies, and maybe a deeper stack."""
+    """Between fork and exec: an end together with the supervisor, however that one dies, the first to go where memory
+    runs out, and maybe a deeper stack."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(descriptor, _OOM_SCORE)
+        os.close(descriptor)
     if stack_bytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_STACK)
         stack = stack_bytes if hard == resource.RLIM_INFINITY else min(hard, stack_bytes)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "TRITON_LOGS", "Settings", "parse"]
+__all__ = ["ROOT", "TRITON_LOGS", "Settings", "control_socket", "parse"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TRITON_LOGS = ("warnings", "calls", "all")
@@ -33,6 +33,10 @@ class Settings:
     grpc_max_connection_age_s: float
     start_timeout_s: float
     stop_timeout_s: float
+    hang_timeout_s: float
+    stuck_timeout_s: float
+    max_restarts: int
+    control_socket: Path
 
     @property
     def probe_host(self) -> str:
@@ -84,8 +88,22 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("start-timeout-s", float, 120.0, "seconds that Triton and the shim may each take to get ready")
     add("stop-timeout-s", float, 10.0, "seconds that requests in flight get to finish on SIGTERM")
+    add(
+        "hang-timeout-s",
+        float,
+        5.0,
+        "seconds without an answer, a finished request or processor time that make a hang; 0 for never",
+    )
+    add("stuck-timeout-s", float, 300.0, "the same for a process that uses processor time, but finishes nothing")
+    add("max-restarts", int, 5, "restarts within a minute; at one more the server gives up, and ends")
+    add("control-socket", Path, None, "where scripts/update finds this server; by default a place in /tmp by http-port")
     result.add_argument("--no-rest", dest="rest", action="store_false", help="Triton only, without the REST shim")
     return result
+
+
+def control_socket(http_port: int) -> Path:
+    """Where a server listens for orders if it is not told: a directory of the user's own."""
+    return Path(f"/tmp/embedding-service-{os.getuid()}/{http_port}.sock")
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
@@ -97,10 +115,9 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
             command_line.error(f"--{flag.replace('_', '-')}: wanted a port from 1 to 65535, got {port}")
     if values.triton_log not in TRITON_LOGS:
         command_line.error(f"--triton-log: wanted one of {', '.join(TRITON_LOGS)}, got {values.triton_log!r}")
-    if values.threads < 0:
-        command_line.error(f"--threads: wanted 0 or more, got {values.threads}")
-    if values.grpc_max_connection_age_s < 0:
-        command_line.error(f"--grpc-max-connection-age-s: wanted 0 or more, got {values.grpc_max_connection_age_s}")
+    for flag in ("threads", "grpc_max_connection_age_s", "hang_timeout_s", "max_restarts"):
+        if (value := getattr(values, flag)) < 0:
+            command_line.error(f"--{flag.replace('_', '-')}: wanted 0 or more, got {value}")
     try:
         # One address for all: Triton and the shim would choose differently among several. IPv6 is not offered.
         values.host = socket.getaddrinfo(values.host, None, socket.AF_INET)[0][4][0]
@@ -109,6 +126,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     values.model_repository = values.model_repository.expanduser().resolve()
     if values.model and (folder := Path(values.model).expanduser()).is_dir():
         values.model = str(folder.resolve())
+    values.control_socket = values.control_socket or control_socket(values.http_port)
     settings = Settings(**vars(values))
     if len(set(settings.ports.values())) < len(settings.ports):
         command_line.error(f"wanted different ports, got {settings.ports}")

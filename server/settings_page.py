@@ -34,8 +34,8 @@ Triton and the shim together; `python -m server` takes the same.
 _REST = """
 ## The REST shim
 
-`python -m client.rest` takes the flags. `scripts/serve` starts it with `--host`, `--port`, `--triton-url` and
-`--stop-timeout-s` of its own; all other variables reach it through `scripts/serve` as they are.
+`python -m client.rest` takes the flags. `scripts/serve` starts it with `--host`, `--port`, `--listen-fd`,
+`--control-fd`, `--triton-url` and `--stop-timeout-s` of its own; all other variables reach it as they are.
 
 """
 _OTHERS = """

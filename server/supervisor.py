@@ -1,62 +1,66 @@
-"""Starts Triton and the REST shim in order, restarts what certainly died, and stops both on a signal.
+"""Starts Triton and the REST shim in order, restarts what certainly died, updates the model, and stops on a signal.
 
-    start:  Triton -> one real embedding -> REST shim -> one more through it -> "ready: URL"
-    watch:  Triton or the shim ended, or a process of a Triton step is gone  -> start that one anew
-    stop:   SIGTERM, SIGINT or SIGHUP -> the shim finishes its requests -> Triton ends -> exit code 0
-
-Triton 2.51 reports READY while the process of a Python step is dead and every request fails, and it never starts such a
-process anew; so the loss of one is a certain death of Triton, and its readiness is asked for by an embedding.
+start:   Triton -> one real embedding -> REST shim -> one more through it -> "ready: URL"
+heal:    Triton or the shim is certainly dead -> start that one anew
+update:  a second Triton -> one real embedding -> the shim goes over -> the first Triton finishes and stops
+stop:    SIGTERM, SIGINT or SIGHUP -> the shim finishes its requests -> Triton ends -> exit code 0
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
-import httpx
-import psutil
-
-from server.errors import ProcessError
+from export.errors import ManifestInvalid
+from export.manifest import Manifest, check
+from server.control import Say, take_orders
+from server.errors import ModelError, ProcessError
 from server.model import ensure_exported
-from server.probe import EMBEDDING
-from server.process import TRITON_STACK_BYTES, Process, adopt_orphans
-from server.settings import ROOT, Settings
-from server.tracing import tracing_options
-from server.triton import Installation, command, environment
-from server.triton_log import line_filter
+from server.ports import free_port
+from server.process import adopt_orphans
+from server.relay import relaying
+from server.rest_shim import RestShim
+from server.settings import Settings
+from server.triton import Installation
+from server.triton_server import TritonServer
+from server.watch import first_of
 
 __all__ = ["Supervisor"]
 
-_POLL_S = 0.1
-_WATCH_S = 0.5
 # Restarts within this many seconds of each other are one trouble: after some of them we give up, and leave it to the
 # orchestrator, which can see more than we do.
 _TROUBLE_S = 60.0
-_MAX_RESTARTS = 5
-# What a process gets beyond the time for its requests, for its own end.
-_EXIT_S = 2.0
+# What cannot be started, for want of memory or space, say, is tried again after this, growing, up to the most.
+_AGAIN_S = 1.0
+_AGAIN_MOST_S = 10.0
 
 
 class Supervisor:
     """Owns both processes. `run` returns when it was asked to stop, and raises StartError when it must give up."""
 
-    def __init__(self, settings: Settings, installation: Installation, threads: int) -> None:
+    def __init__(
+        self, settings: Settings, installation: Installation, threads: int, listening: socket.socket | None
+    ) -> None:
+        """Args:
+        listening: the shim's socket, bound; None for no shim.
+        """
         self._settings = settings
         self._installation = installation
         self._threads = threads
-        # Random, because containers may share /dev/shm and all have the process number 1.
-        self._shm_prefix = f"embedding-{os.getpid()}-{secrets.token_hex(4)}-"
-        self._triton: Process | None = None
-        self._steps: list[psutil.Process] = []
-        self._rest: Process | None = None
+        self._listening = listening
+        self._triton: TritonServer | None = None
+        self._rest: RestShim | None = None
+        self._relay: asyncio.Server | None = None
         self._restarts: list[float] = []
+        # Held by who replaces `_triton`: a restart or an update.
+        self._replacing = asyncio.Lock()
 
     async def run(self) -> None:
         """Start, watch, stop."""
@@ -78,130 +82,159 @@ class Supervisor:
             await self._stop()
 
     async def _serve(self) -> None:
-        manifest = await ensure_exported(self._settings)
+        settings = self._settings
+        manifest = await ensure_exported(settings)
         _say(f"serve: {manifest.model}, {manifest.hidden_size} dimensions, {manifest.digest[:19]}")
-        await self._start_triton()
-        if self._settings.rest:
-            await self._start_rest()
-            _say(f"ready: http://{self._settings.probe_host}:{self._settings.rest_port}")
+        triton = self._server(settings.model_repository, manifest, settings.metrics_port)
+        await _timed("Triton", triton.start())
+        self._triton = triton
+        keep = [self._keep_triton(triton), take_orders(settings.control_socket, self._update)]
+        if self._listening is None:
+            _say(f"ready: grpc://{settings.probe_host}:{settings.grpc_port}")
         else:
-            _say(f"ready: grpc://{self._settings.probe_host}:{self._settings.grpc_port}")
+            self._rest = RestShim(settings, self._listening)
+            keep.append(self._keep_rest(self._rest))
+        await first_of(keep)
+
+    async def _keep_triton(self, triton: TritonServer) -> NoReturn:
         while True:
-            await asyncio.sleep(_WATCH_S)
-            await self._heal_triton()
-            if self._rest and self._rest.exit_code is not None:
-                self._count_restart(f"the REST shim ended with exit code {self._rest.exit_code}")
-                await self._start_rest()
+            death = await triton.death()
+            async with self._replacing:
+                if triton is self._triton:  # and not one that an update has stopped
+                    await self._restart_triton(triton, death)
+            triton = self._triton or triton
 
-    async def _heal_triton(self) -> None:
-        """Start Triton anew if it is certainly dead."""
-        if self._triton is None or (death := self._death_of(self._triton)) is None:
-            return
+    async def _restart_triton(self, dead: TritonServer, death: str) -> None:
         self._count_restart(death)
-        # A killed step makes Triton hang in its shutdown, and what is in flight is lost in any case.
-        await self._triton.kill()
-        self._remove_shared_memory()
-        await self._start_triton()
+        await dead.kill()
+        self._close_relay()
 
-    def _death_of(self, triton: Process) -> str | None:
-        if triton.exit_code is not None:
-            return f"Triton ended with exit code {triton.exit_code}"
-        if not all(_lives(step) for step in self._steps):
-            return "a process of a Triton step is dead"
-        return None
+        async def start() -> None:
+            # Its files may have been damaged meanwhile, or another export may have taken their place.
+            new = self._server(dead.repository, await _checked(dead.repository), self._settings.metrics_port)
+            await new.start()
+            self._triton = new
+
+        await self._start_again("Triton", start)
+
+    async def _keep_rest(self, rest: RestShim) -> NoReturn:
+        def triton() -> str:
+            return self._triton.name if self._triton else ""
+
+        await _timed("the REST shim", rest.start(triton))
+        _say(f"ready: http://{self._settings.probe_host}:{self._settings.rest_port}")
+        while True:
+            self._count_restart(await rest.death())
+            await rest.kill()
+            await self._start_again("the REST shim", lambda: rest.start(triton))
+
+    async def _start_again(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        """Start what served before: it may fail for want of memory or space, which may come back."""
+        deadline = time.monotonic() + self._settings.start_timeout_s
+        pause_s = _AGAIN_S
+        while True:
+            try:
+                await _timed(name, start())
+            except ProcessError as error:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+                _say(f"serve: {str(error).splitlines()[0]}: trying again in {pause_s:.0f} s")
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _AGAIN_MOST_S)
+
+    async def _update(self, repository: Path, say: Say) -> None:
+        """Serve another repository, or the same anew, without a request that fails: the old one serves until then.
+
+        Raises:
+            StartError: the new one does not serve; the old one goes on.
+        """
+        manifest = await _checked(repository)
+        say(f"loading {manifest.model}, {manifest.digest[:19]}, beside the model that is served")
+        new = self._server(repository, manifest, free_port(self._settings.host))
+        await new.start()
+        try:
+            async with self._replacing:
+                old, self._triton = self._triton, new
+        except asyncio.CancelledError:
+            await new.kill()
+            raise
+        try:
+            say("it embeds: new requests go to it, and those that have begun are finished with the former model")
+            await self._hand_over(new.name)
+        finally:
+            if old is not None:
+                await old.stop()
+            await self._relay_metrics(new.metrics_port)
+        _say(f"serve: updated to {manifest.model}, {manifest.hidden_size} dimensions, {manifest.digest[:19]}")
+
+    async def _hand_over(self, triton: str) -> None:
+        """Lead the shim over. One that ends meanwhile is started anew in front of the new Triton anyway."""
+        if self._rest is None:
+            return
+        try:
+            await self._rest.move(triton)
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                await self._rest.settle()
+        except (ProcessError, TimeoutError) as error:
+            _say(f"serve: the REST shim did not go over as it should: {error}")
+
+    async def _relay_metrics(self, port: int) -> None:
+        self._close_relay()
+        settings = self._settings
+        try:
+            self._relay = await relaying(settings.host, settings.metrics_port, settings.probe_host, port)
+        except OSError as error:
+            _say(f"serve: Triton's metrics are on port {port} only, {settings.metrics_port} cannot be had: {error}")
+
+    def _close_relay(self) -> None:
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
+
+    def _server(self, repository: Path, manifest: Manifest, metrics_port: int) -> TritonServer:
+        return TritonServer(self._settings, self._installation, self._threads, repository, manifest, metrics_port)
 
     def _count_restart(self, reason: str) -> None:
         now = time.monotonic()
+        most = self._settings.max_restarts
         self._restarts = [at for at in self._restarts if now - at < _TROUBLE_S]
-        if len(self._restarts) >= _MAX_RESTARTS:
-            raise ProcessError(f"{reason}, after {_MAX_RESTARTS} restarts within {_TROUBLE_S:.0f} s: giving up")
+        if len(self._restarts) >= most:
+            raise ProcessError(f"{reason}, after {most} restarts within {_TROUBLE_S:.0f} s: giving up")
         self._restarts.append(now)
         _say(f"serve: {reason}: starting it anew")
 
-    async def _start_triton(self) -> None:
-        began = time.monotonic()
-        _say("serve: starting Triton")
-        settings = self._settings
-        triton = await Process.start(
-            "Triton",
-            command(settings, self._installation, self._threads, self._shm_prefix) + tracing_options(os.environ),
-            environment(os.environ, self._installation, self._threads, settings.triton_log != "warnings"),
-            shows=line_filter(settings.triton_log),
-            stack_bytes=TRITON_STACK_BYTES,
-        )
-        self._triton, self._steps = triton, []
-        url = f"http://{settings.probe_host}:{settings.http_port}/v2/models/embedding/infer"
-        await self._wait(triton, lambda http: http.post(url, json=EMBEDDING))
-        self._steps = triton.children()
-        _say(f"serve: Triton is ready after {time.monotonic() - began:.1f} s, an embedding included")
-
-    async def _start_rest(self) -> None:
-        began = time.monotonic()
-        _say("serve: starting the REST shim")
-        settings = self._settings
-        arguments = ["--host", settings.host, "--port", str(settings.rest_port)]
-        arguments += ["--triton-url", f"grpc://{settings.probe_host}:{settings.grpc_port}"]
-        arguments += ["--stop-timeout-s", str(int(settings.stop_timeout_s))]
-        rest = await Process.start(
-            "the REST shim",
-            [sys.executable, "-m", "client.rest", *arguments],
-            {**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        self._rest = rest
-        # The shim's readiness is a real embedding, and Triton may die while we wait for it.
-        url = f"http://{settings.probe_host}:{settings.rest_port}/health/ready"
-        await self._wait(rest, lambda http: http.get(url), self._heal_triton)
-        _say(f"serve: the REST shim is ready after {time.monotonic() - began:.1f} s, an embedding included")
-
-    async def _wait(
-        self,
-        process: Process,
-        ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]],
-        meanwhile: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Wait until a process answers OK.
-
-        Raises:
-            ProcessError: it ended, or the time is up.
-        """
-        deadline = time.monotonic() + self._settings.start_timeout_s
-        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
-            while time.monotonic() < deadline:
-                if process.exit_code is not None:
-                    await process.kill()
-                    raise process.failure("ended while it started")
-                with contextlib.suppress(httpx.TransportError):
-                    if (await ask(http)).status_code == httpx.codes.OK:
-                        return
-                if meanwhile is not None:
-                    await meanwhile()
-                await asyncio.sleep(_POLL_S)
-        raise process.failure(f"was not ready after {self._settings.start_timeout_s:.0f} s")
-
     async def _stop(self) -> None:
+        self._close_relay()
+        if self._listening is not None:
+            self._listening.close()  # whoever connects while the shim ends is refused at once
         # The shim first: it finishes the requests that it has accepted, which needs Triton.
         try:
-            if self._rest:
-                await self._rest.stop(self._settings.stop_timeout_s + _EXIT_S)
+            if self._rest is not None:
+                await self._rest.stop()
         finally:
-            try:
-                if self._triton:
-                    await self._triton.stop(self._settings.stop_timeout_s + _EXIT_S)
-            finally:
-                self._remove_shared_memory()
-
-    def _remove_shared_memory(self) -> None:
-        """Remove the regions that a killed Triton leaves behind: nobody else would."""
-        for path in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
-            path.unlink(missing_ok=True)
+            if self._triton is not None:
+                await self._triton.stop()
 
 
-def _lives(process: psutil.Process) -> bool:
-    """Whether it is still that process, and more than an entry that nobody has collected."""
+async def _checked(repository: Path) -> Manifest:
+    """Prove that a repository is whole; a damaged one may load, and give wrong vectors.
+
+    Raises:
+        ModelError: it is not; names each file.
+    """
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return await asyncio.to_thread(check, repository)
+    except ManifestInvalid as error:
+        raise ModelError(str(error)) from error
+
+
+async def _timed(name: str, start: Awaitable[None]) -> None:
+    began = time.monotonic()
+    _say(f"serve: starting {name}")
+    await start
+    _say(f"serve: {name} is ready after {time.monotonic() - began:.1f} s, an embedding included")
 
 
 def _say(line: str) -> None:

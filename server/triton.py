@@ -63,8 +63,21 @@ def find() -> Installation:
     return Installation(package / "bin" / "tritonserver", backends, libraries, stand_in=True)
 
 
-def command(settings: Settings, installation: Installation, threads: int, shm_prefix: str) -> list[str]:
-    """Triton's command line."""
+def command(
+    settings: Settings,
+    installation: Installation,
+    threads: int,
+    repository: Path,
+    name: str,
+    metrics_port: int,
+) -> list[str]:
+    """Triton's command line.
+
+    Args:
+        repository: to serve; not always that of the settings.
+        name: by which it can be told from another one on the same ports; and how its regions in /dev/shm begin.
+        metrics_port: the only port that two of them cannot share.
+    """
     # Without a GPU these only bring warnings.
     no_gpu = [] if has_gpu() else ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return [
@@ -72,7 +85,8 @@ def command(settings: Settings, installation: Installation, threads: int, shm_pr
         *no_gpu,
         *_closed_apis(),
         *_grpc_age(settings.grpc_max_connection_age_s),
-        f"--model-repository={settings.model_repository}",
+        f"--id={name}",
+        f"--model-repository={repository}",
         f"--backend-directory={installation.backend_directory}",
         # Loading a model over the network is running code sent over the network.
         "--model-control-mode=none",
@@ -82,15 +96,18 @@ def command(settings: Settings, installation: Installation, threads: int, shm_pr
         f"--grpc-address={settings.host}",
         f"--grpc-port={settings.grpc_port}",
         f"--metrics-address={settings.host}",
-        f"--metrics-port={settings.metrics_port}",
+        f"--metrics-port={metrics_port}",
+        # Beside the sockets that hold these ports (see server.ports), and beside another Triton during an update.
+        "--reuse-http-port=true",
+        "--reuse-grpc-port=true",
         f"--exit-timeout-secs={int(settings.stop_timeout_s)}",
         "--log-format=ISO8601",
         # One thread pool for all sessions, of the size that we may really use. The C++ backend reads it here; the
         # stand-in, which Triton does not hand it to, from the environment.
         "--backend-config=onnxruntime,enable-global-threadpool=1",
         f"--backend-config=onnxruntime,intra_op_thread_count={threads}",
-        # A prefix of our own, so that what a killed Triton leaves in /dev/shm can be removed.
-        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        # So that what a killed Triton leaves in /dev/shm can be removed.
+        f"--backend-config=python,shm-region-prefix-name={name}-",
     ]
 
 

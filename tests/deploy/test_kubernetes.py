@@ -142,7 +142,7 @@ def settings(objects: Objects) -> dict[str, str]:
 
 BREAKAGES: dict[str, Callable[[Objects], object]] = {
     "wanted no replicas under an autoscaler": lambda o: of_kind(o, "Deployment")["spec"].update(replicas=3),
-    "wanted 57 at least, got 30": lambda o: pod(o).update(terminationGracePeriodSeconds=30),
+    "wanted 60 at least, got 30": lambda o: pod(o).update(terminationGracePeriodSeconds=30),
     "wanted to wait 40 s for the shim at least, got 20": lambda o: container(o, "triton")["lifecycle"]["preStop"][
         "exec"
     ].update(command=["python3", "-m", "server.drain", "--timeout-s", "20"]),

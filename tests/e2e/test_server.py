@@ -1,4 +1,4 @@
-"""The server program: its start, its refusals, what it heals, and its end."""
+"""The server program: its start, its refusals, and its end. What it heals is in tests/faults."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.faults.service import processes
 from tests.support.service import ROOT, Service, copy_static_files, free_ports, serving, stop, wait_for_line
 
 pytestmark = pytest.mark.triton
@@ -29,33 +29,6 @@ def run_server(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedP
     given = [item for pair in zip(flags, ports, strict=True) for item in pair]
     command = [sys.executable, "-m", "server", *given, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
-
-
-@pytest.fixture
-def own_service(model_repository: Path) -> Iterator[Service]:
-    """A service that a test may hurt."""
-    with serving(model_repository) as running:
-        yield running
-
-
-def processes(service: Service) -> dict[str, psutil.Process]:
-    """The service's live processes: triton, rest, and each step by its model's name."""
-    found = {}
-    for process in psutil.Process(service.pid).children(recursive=True):
-        try:
-            command = process.cmdline()
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-        if not command:
-            continue
-        if command[0].endswith("tritonserver"):
-            found["triton"] = process
-        elif "client.rest" in command:
-            found["rest"] = process
-        elif command[0].endswith("triton_python_backend_stub"):
-            # Its first argument is the model's file: …/bert/1/model.onnx.
-            found[Path(command[1]).parts[-3]] = process
-    return found
 
 
 def embeds(service: Service) -> bool:
@@ -90,7 +63,7 @@ def test_models_cannot_be_loaded_over_the_network(service: Service) -> None:
 
 
 def test_serving_loads_neither_torch_nor_transformers(service: Service) -> None:
-    for process in [psutil.Process(service.pid), *processes(service).values()]:
+    for process in [psutil.Process(service.pid), *processes(service.pid).values()]:
         mapped = {Path(region.path).name for region in process.memory_maps()}
         assert not {name for name in mapped if name.startswith("libtorch")}, process
 
@@ -103,28 +76,11 @@ def test_no_module_of_serving_imports_torch_or_transformers(module: str) -> None
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "victim",
-    ["bert", "triton", "rest", *(pytest.param(step, marks=pytest.mark.slow) for step in ("tokenizer", "pooling"))],
-)
-def test_heals_after_kill(own_service: Service, victim: str) -> None:
-    assert embeds(own_service)
-    began = time.monotonic()
-    processes(own_service)[victim].kill()
-    # The death must be seen before recovery can be: a killed step leaves Triton "ready" and failing.
-    while embeds(own_service) and time.monotonic() - began < 2:
-        time.sleep(0.02)
-    while not embeds(own_service):
-        assert time.monotonic() - began < 15, f"not healed\n{own_service.log.read_text()}"
-        time.sleep(0.1)
-    assert "starting it anew" in own_service.log.read_text()
-
-
 def test_leaves_no_shared_memory_behind(model_repository: Path) -> None:
     with serving(model_repository) as running:
         prefix = f"embedding-{running.pid}-"
         assert list(Path("/dev/shm").glob(f"{prefix}*"))
-        processes(running)["bert"].kill()
+        processes(running.pid)["bert"].kill()
         deadline = time.monotonic() + 15
         while "starting it anew" not in running.log.read_text() or not embeds(running):
             assert time.monotonic() < deadline
@@ -231,16 +187,17 @@ def test_model_that_triton_cannot_load(tmp_path: Path, model_repository: Path) -
     assert "parameter execution_mode: wanted 0 (sequential) or 1 (parallel), got 7" in done.stderr
 
 
-def test_triton_killed_while_the_shim_starts_anew(own_service: Service) -> None:
-    found = processes(own_service)
-    found["rest"].kill()
-    while "the REST shim ended" not in own_service.log.read_text():
-        time.sleep(0.02)
-    found["bert"].kill()
-    began = time.monotonic()
-    while not embeds(own_service):
-        assert time.monotonic() - began < 20, own_service.log.read_text()
-        time.sleep(0.1)
+def test_triton_killed_while_the_shim_starts_anew(model_repository: Path) -> None:
+    with serving(model_repository) as running:
+        found = processes(running.pid)
+        found["rest"].kill()
+        while "the REST shim ended" not in running.log.read_text():
+            time.sleep(0.02)
+        found["bert"].kill()
+        began = time.monotonic()
+        while not embeds(running):
+            assert time.monotonic() - began < 20, running.log.read_text()
+            time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -250,7 +207,7 @@ def test_gives_up_after_several_restarts(model_repository: Path) -> None:
         deadline = time.monotonic() + 100
         while supervisor.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline, running.log.read_text()
-            if victim := processes(running).get("triton"):
+            if victim := processes(running.pid).get("triton"):
                 victim.kill()
             time.sleep(0.2)
         assert "giving up" in running.log.read_text() or "ended while it started" in running.log.read_text()

@@ -47,7 +47,7 @@ def test_a_dead_step_leaves_triton_ready_and_every_request_failed(model_reposito
     installation = find()
     url, metrics_url = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{metrics}"
     with process(
-        command(settings, installation, 2, f"premise-{os.getpid()}-"),
+        command(settings, installation, 2, model_repository, f"premise-{os.getpid()}", metrics),
         tmp_path / "triton.log",
         f"{url}/v2/health/ready",
         environment(os.environ, installation, 2, logs_calls=False),

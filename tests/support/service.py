@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,16 +84,23 @@ def copy_static_files(directory: Path) -> None:
 
 @contextlib.contextmanager
 def serving(
-    model_repository: Path, *arguments: str, killed: bool = False, variables: Mapping[str, str] | None = None
+    model_repository: Path,
+    *arguments: str,
+    killed: bool = False,
+    variables: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[Service]:
     """Run scripts/serve's program until the block ends; then it must stop cleanly and leave no process.
 
-    `killed` says that the block kills it, so that there is nothing to stop; `variables` are added to its environment.
+    Args:
+        killed: the block kills it, so that there is nothing to stop.
+        variables: added to its environment.
+        wrapper: a command that the server's command line is appended to, and that it must take the place of (exec).
     """
     rest, http, grpc, metrics = free_ports(4)
     handle, log_name = tempfile.mkstemp(prefix="embedding-service-test-", suffix=".log")
     log = Path(log_name)
-    command = [sys.executable, "-m", "server", "--model-repository", str(model_repository)]
+    command = [*wrapper, sys.executable, "-m", "server", "--model-repository", str(model_repository)]
     command += ["--rest-port", str(rest), "--http-port", str(http)]
     command += ["--grpc-port", str(grpc), "--metrics-port", str(metrics), *arguments]
     environment = {**without_settings(os.environ), **(variables or {})}
