@@ -1,7 +1,7 @@
 """What ONNX Runtime alone takes for a graph: the same texts in the same batches, already tokenized, nothing around it.
 
     python -m benchmarks.bare MODEL.ONNX --threads 2      one question per line on standard input:
-    {"batches": [[[101, …, 102], …], …], "seconds": 2}  ->  {"elapsed_s", "circles", "latencies_s"}
+    {"batches": [[[101, …, 102], …], …], "seconds": 2[, "pause_s": 0.01]}  ->  {"elapsed_s", "circles", "latencies_s"}
 
 A batch is padded to its own longest text. No tokenizer, no process border, and only
 the vectors are taken out: what no server can beat that
@@ -41,9 +41,9 @@ def inputs(batch: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
 
 
 def measure(
-    session: ort.InferenceSession, batches: Sequence[Sequence[Sequence[int]]], seconds: float
+    session: ort.InferenceSession, batches: Sequence[Sequence[Sequence[int]]], seconds: float, pause_s: float = 0
 ) -> dict[str, Any]:
-    """Run all batches, in circles, for at least so long."""
+    """Run all batches, in circles, for at least so long, with a pause before each run."""
     feeds = [inputs(batch) for batch in batches]
     for feed in feeds[:4]:
         session.run(["sentence_embedding"], feed)
@@ -52,6 +52,8 @@ def measure(
     circles = 0
     while circles == 0 or time.perf_counter() - began < seconds:
         for feed in feeds:
+            if pause_s:
+                time.sleep(pause_s)
             start = time.perf_counter()
             session.run(["sentence_embedding"], feed)
             latencies.append(time.perf_counter() - start)
@@ -68,7 +70,7 @@ def main() -> None:
     options = ort.SessionOptions()
     options.intra_op_num_threads = arguments.threads
     session = ort.InferenceSession(str(arguments.graph), options, providers=["CPUExecutionProvider"])
-    serve(lambda question: measure(session, question["batches"], question["seconds"]))
+    serve(lambda question: measure(session, question["batches"], question["seconds"], question.get("pause_s", 0)))
 
 
 if __name__ == "__main__":

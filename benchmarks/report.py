@@ -161,7 +161,8 @@ def _bar(goal: Goal, bar: float | None) -> str:
 
 def _throughput_table(results: Results, encoder: Encoder) -> str:
     sides = _sides(results)
-    head = ["cell", "tokens per text", *sides, "REST ÷ reference", "REST ÷ bare", "REST, share of the limit"]
+    ratios = ["REST ÷ reference", "REST ÷ bare", "REST, tokens/s", "REST, share of the limit"]
+    head = ["cell", "tokens per text", *sides, *ratios]
     rows = []
     for cell, figures in results.figures.items():
         tokens = results.tokens[cell]
@@ -172,6 +173,7 @@ def _throughput_table(results: Results, encoder: Encoder) -> str:
                 *(_number(figures[side].texts_per_s) if side in figures else "" for side in sides),
                 _ratio(figures, REST, REFERENCE),
                 _ratio(figures, REST, BARE),
+                _number(figures[REST].tokens_per_s) if REST in figures else "",
                 _percent(share_of_limit(results, cell, REST, encoder)),
             ]
         )

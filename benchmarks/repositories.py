@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from benchmarks.errors import BenchmarkError
 from export.manifest import Manifest, read
 from export.sources import DEFAULT_MODEL, find
 from server.settings import ROOT
 
-__all__ = ["CACHE", "bert_base", "exported"]
+__all__ = ["CACHE", "bert_base", "exported", "with_parameters"]
 
 CACHE = ROOT / ".cache" / "bench"
 _DATA = ("model.onnx", "tokenizer.json", "manifest.json", "__pycache__", ".export-*")
@@ -59,6 +66,22 @@ def bert_base() -> Path:
         AutoTokenizer.from_pretrained(find(DEFAULT_MODEL).folder).save_pretrained(folder)
         BertModel(BertConfig()).save_pretrained(folder)  # the configuration last: it marks the folder as whole
     return folder
+
+
+@contextlib.contextmanager
+def with_parameters(repository: Path, step: str, parameters: Mapping[str, str]) -> Iterator[Path]:
+    """The same repository with other `parameters` in a step's config.pbtxt, for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix="varied-", dir=CACHE) as folder:
+        varied = Path(folder) / repository.name
+        # Links: nothing here is written to, and a graph is large.
+        shutil.copytree(repository, varied, copy_function=os.link)
+        path = varied / step / "config.pbtxt"
+        config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+        path.unlink()  # the link, not the file
+        path.write_text(text_format.MessageToString(config))
+        yield varied
 
 
 def _last_line(text: str) -> str:

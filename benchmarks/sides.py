@@ -72,6 +72,16 @@ class Service:
     http_address: str  # HOST:PORT
     grpc_address: str
 
+    def rest(self, name: str = REST) -> Side:
+        """Its REST interface."""
+        url = f"http://{_HOST}:{self.rest_port}/embedding"
+        return Side(name, url, "embedding", pid=self.pid, triton_url=f"http://{self.http_address}")
+
+    def grpc(self) -> Side:
+        """Its gRPC interface."""
+        url = f"grpc://{self.grpc_address}"
+        return Side(GRPC, url, "grpc", pid=self.pid, triton_url=f"http://{self.http_address}")
+
 
 @contextlib.contextmanager
 def service(repository: Path, *arguments: str) -> Iterator[Service]:
@@ -109,14 +119,7 @@ def reference_service(model_folder: Path) -> Iterator[Side]:
 def started(model_folder: Path, repository: Path, others: Sequence[Side]) -> Iterator[list[Side]]:
     """Start the reference service and this service, beside the others."""
     with reference_service(model_folder) as reference, service(repository) as ours:
-        triton_url = f"http://{ours.http_address}"
-        rest_url = f"http://{_HOST}:{ours.rest_port}/embedding"
-        sides = [
-            reference,
-            Side(REST, rest_url, "embedding", pid=ours.pid, triton_url=triton_url),
-            Side(GRPC, f"grpc://{ours.grpc_address}", "grpc", pid=ours.pid, triton_url=triton_url),
-            *others,
-        ]
+        sides = [reference, ours.rest(), ours.grpc(), *others]
         if len({side.name for side in sides}) < len(sides):
             raise BenchmarkError(f"wanted different names, got {', '.join(side.name for side in sides)}")
         yield sides

@@ -6,7 +6,8 @@ one computes on real tokens only, and says of which models it cannot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from export import packed, padded
 from export.encoder import Encoder
 from export.errors import UnsupportedGraph, UnsupportedPrecision
 
-__all__ = ["GRAPHS", "PRECISIONS", "Choice", "Exporter", "choose", "require_precision"]
+__all__ = ["GRAPHS", "PRECISIONS", "Choice", "Exporter", "Race", "choose", "require_precision"]
 
 GRAPHS = ("auto", "packed", "padded")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -35,28 +36,42 @@ class Exporter(Protocol):
 PADDED: Exporter = padded
 PACKED: Exporter = packed
 
+# Writes graphs and times them: texts per second, by the same names. Nothing if they cannot be timed here.
+Race = Callable[[Mapping[str, Exporter]], Mapping[str, float]]
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Which graph is written, and why, for the manifest."""
+    """Which graph is written, and why, for the manifest. `texts_per_s` is what a race measured, by graph."""
 
     graph: str
     reason: str
     exporter: Exporter
+    texts_per_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def choose(encoder: Encoder, graph: str) -> Choice:
-    """`auto` takes the packed graph where it can. Raises UnsupportedGraph if `packed` is asked for and cannot be."""
+def choose(encoder: Encoder, graph: str, race: Race | None = None) -> Choice:
+    """`auto` takes the packed graph where it can; if there is a race, the faster one of both.
+
+    Raises UnsupportedGraph if `packed` is asked for and cannot be.
+    """
     if graph not in GRAPHS:
         raise UnsupportedGraph(f"wanted a graph out of {', '.join(GRAPHS)}, got {graph!r}")
     if graph == "padded":
         return Choice("padded", "asked for", PADDED)
     obstacle = PACKED.unsupported_reason(encoder.model)
-    if obstacle is None:
-        return Choice("packed", "asked for" if graph == "packed" else "supported by this encoder", PACKED)
+    if obstacle is not None:
+        if graph == "packed":
+            raise UnsupportedGraph(f"{encoder.facts.model} cannot have the packed graph: {obstacle}")
+        return Choice("padded", str(obstacle), PADDED)
     if graph == "packed":
-        raise UnsupportedGraph(f"{encoder.facts.model} cannot have the packed graph: {obstacle}")
-    return Choice("padded", str(obstacle), PADDED)
+        return Choice("packed", "asked for", PACKED)
+    runners = {"packed": PACKED, "padded": PADDED}
+    texts_per_s = race(runners) if race is not None else {}
+    if not any(texts_per_s.values()):
+        return Choice("packed", "supported by this encoder", PACKED)
+    fastest = max(runners, key=lambda name: texts_per_s[name])
+    return Choice(fastest, "the faster one where it was exported", runners[fastest], texts_per_s)
 
 
 def require_precision(precision: str) -> None:

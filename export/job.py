@@ -5,13 +5,27 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from export import artifacts, encoder, graphs, manifest, onnx_file, pooled, precision, precision_gate, runtimes, verify
+from export import (
+    artifacts,
+    encoder,
+    graph_race,
+    graphs,
+    manifest,
+    onnx_file,
+    pooled,
+    precision,
+    precision_gate,
+    runtimes,
+    verify,
+)
+from export.graphs import Exporter
 from export.manifest import Manifest
 from export.verify import OnCheck
 
@@ -23,13 +37,17 @@ TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "numpy")
 
 @dataclass(frozen=True)
 class Job:
-    """What to export, and where to."""
+    """What to export, and where to.
+
+    race_on: ONNX Runtime's execution providers on which `graph` "auto" times the graphs; none: it does not.
+    """
 
     model: str
     repository: Path
     revision: str | None = None
     precision: str = "fp32"
     graph: str = "auto"
+    race_on: tuple[str, ...] = ()
     oldest_runtime: Path | None = None  # folder of ONNX Runtime 1.19.2; None: not verified, as the manifest then says
 
 
@@ -42,7 +60,7 @@ def run(job: Job, progress: Progress, on_check: OnCheck) -> Manifest:
     progress(f"loading {job.model}")
     source = encoder.load(job.model, job.revision)
     facts = source.facts
-    choice = graphs.choose(source, job.graph)
+    choice = graphs.choose(source, job.graph, _race(source, job, progress) if job.race_on else None)
     progress(
         f"loaded {facts.architecture}: {facts.hidden_size} dimensions, {facts.max_sequence_length} of "
         f"{facts.max_positions} tokens, {facts.pooling} pooling"
@@ -81,6 +99,21 @@ def run(job: Job, progress: Progress, on_check: OnCheck) -> Manifest:
     return manifest.check(job.repository)
 
 
+def _race(source: encoder.Encoder, job: Job, progress: Progress) -> graphs.Race:
+    def race(exporters: Mapping[str, Exporter]) -> Mapping[str, float]:
+        progress(f"timing the {' and the '.join(exporters)} graph on {job.race_on[0]}")
+        with tempfile.TemporaryDirectory(prefix="export-race-") as folder:
+            paths = {name: Path(folder) / name / artifacts.MODEL.name for name in exporters}
+            for name, exporter in exporters.items():
+                paths[name].parent.mkdir()
+                exporter.to_onnx(source, paths[name])
+                precision.convert(paths[name], job.precision)
+                pooled.append(paths[name], source.facts.pooling)
+            return graph_race.texts_per_s(paths, source, job.race_on)
+
+    return race
+
+
 def _manifest(
     facts: encoder.Facts,
     job: Job,
@@ -98,6 +131,7 @@ def _manifest(
             precision=job.precision,
             graph=choice.graph,
             graph_reason=choice.reason,
+            graph_texts_per_s=choice.texts_per_s,
             opset=next(entry.version for entry in graph.opset_import if not entry.domain),
             ir_version=graph.ir_version,
             files={path.as_posix(): manifest.sha256(staged / path) for path in written},

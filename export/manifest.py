@@ -4,7 +4,7 @@ The export writes the same file into `tokenizer/1`, `bert/1` and `pooling/1`, be
 must be complete by itself. The server calls `check` at start, so this module needs the standard library only.
 
 `digest` is sha256 over the canonical JSON of everything that decides what a text's vector is: all fields but
-`digest` itself, `parity` (measured, differs between machines) and `versions` (of the tools).
+`digest` itself, `parity` and `graph_texts_per_s` (measured, so they differ between machines) and `versions` (of tools).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FORMAT", "STEPS", "Manifest", "check", "read", "sha256", "with_diges
 # 2: the graph has sentence_embedding, too, and refuses rows without a token.
 FORMAT = 2
 STEPS = ("tokenizer", "bert", "pooling")
-NOT_IN_DIGEST = ("digest", "parity", "versions")
+NOT_IN_DIGEST = ("digest", "graph_texts_per_s", "parity", "versions")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Manifest:
     opset: int
     ir_version: int
     files: Mapping[str, str]
+    # What `--graph auto` measured on a GPU, by graph; nothing where it did not.
+    graph_texts_per_s: Mapping[str, float] = field(default_factory=dict)
     # Worst difference of a vector to transformers, by version of ONNX Runtime; None where that was left out.
     parity: Mapping[str, float | None] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -142,6 +144,7 @@ def _parse(content: Any) -> Manifest:
     if content.get("format") != FORMAT:
         raise ValueError(f"wanted format {FORMAT}, got {content.get('format')!r}")
     known = {field.name for field in dataclasses.fields(Manifest)}
-    if known != set(content):
-        raise ValueError(f"missing fields {sorted(known - set(content))}, unknown {sorted(set(content) - known)}")
+    missing = known - set(content) - {"graph_texts_per_s"}  # which came within format 2
+    if missing or set(content) - known:
+        raise ValueError(f"missing fields {sorted(missing)}, unknown {sorted(set(content) - known)}")
     return Manifest(**content)

@@ -1,7 +1,7 @@
 """The gate of int8: whether its vectors are good enough on real texts, run at every int8 export.
 
-TEXTS paragraphs of Python's own documentation, cut at MAX_TOKENS  ->  vectors: (TEXTS, hidden), of the float32 graph
-and of the int8 graph, in batches of BATCH and alone  ->  three figures, each with a bar:
+real_texts.py  ->  vectors: (texts, hidden), of the float32 graph and of the int8 graph, in batches of BATCH and alone
+               ->  three figures, each with a bar:
 
     cosine      of the int8 and the float32 vector, mean over the texts
     neighbours  the worst cosine of a text alone and the same text in its batch, both int8
@@ -13,18 +13,15 @@ all pairs are unrelated, and a variant that replaced more than a tenth of the ne
 
 from __future__ import annotations
 
-import pydoc_data.topics
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tokenizers
 
-from export import runtimes, verify
-from export.encoder import INPUT_NAMES, Encoder
+from export import real_texts, runtimes, verify
+from export.encoder import Encoder
 from export.errors import ShapesDiffer, VerificationFailed
 from export.runtimes import Runtime
 from export.verify import Check, OnCheck
@@ -32,14 +29,11 @@ from export.verify import Check, OnCheck
 __all__ = ["BARS", "Int8Inaccurate", "Vectors", "figures", "require", "vectors"]
 
 BARS: Mapping[str, float] = {"cosine": 0.99, "neighbours": 0.99, "ranking": 0.9}
-TEXTS = 224
 BATCH = 32
 ALONE = 64  # the first so many texts are run alone too
-MAX_TOKENS = 128
 NEAREST = 10
 
 Floats = npt.NDArray[np.float64]
-Rows = Sequence[Sequence[int]]
 
 
 class Int8Inaccurate(VerificationFailed):
@@ -52,16 +46,16 @@ class Int8Inaccurate(VerificationFailed):
 class Vectors:
     """Pooled vectors of the gate's texts."""
 
-    batched: Floats  # (TEXTS, hidden)
+    batched: Floats  # (texts, hidden)
     alone: Floats  # (ALONE, hidden), the first texts
 
 
 def vectors(encoder: Encoder, graph: Path, runtime: Runtime) -> Vectors:
     """Of the graph at `graph`."""
-    rows = _token_ids(encoder)
+    rows = real_texts.token_ids(encoder)
     groups = {f"batch {start}": rows[start : start + BATCH] for start in range(0, len(rows), BATCH)}
     groups |= {f"alone {index}": [row] for index, row in enumerate(rows[:ALONE])}
-    feeds = {name: _feed(group, encoder.facts.pad_token_id) for name, group in groups.items()}
+    feeds = {name: real_texts.feed(group, encoder.facts.pad_token_id) for name, group in groups.items()}
     results = runtimes.run(runtime, graph, feeds)
     pooled: dict[str, list[Floats]] = {"batch": [], "alone": []}
     for name, feed in feeds.items():
@@ -92,27 +86,6 @@ def require(wanted: Vectors, got: Vectors, label: str, on_check: OnCheck) -> Non
         raise Int8Inaccurate(
             [f"{label}: {line}", *missed, "too inaccurate in int8; export it in fp32 (docs/precision.md)"]
         )
-
-
-def _token_ids(encoder: Encoder) -> Rows:
-    topics = pydoc_data.topics.topics
-    parts = (" ".join(part.split()) for name in sorted(topics) for part in topics[name].split("\n\n"))
-    texts = list(dict.fromkeys(text for text in parts if text))
-    random.Random(0).shuffle(texts)
-    tokenizer = tokenizers.Tokenizer.from_str(encoder.tokenizer.to_str())
-    tokenizer.enable_truncation(min(MAX_TOKENS, encoder.facts.max_sequence_length))
-    tokenizer.no_padding()
-    return [encoding.ids for encoding in tokenizer.encode_batch(texts[:TEXTS])]
-
-
-def _feed(rows: Rows, pad_token_id: int) -> dict[str, npt.NDArray[np.int64]]:
-    shape = (len(rows), max(len(row) for row in rows))
-    ids = np.full(shape, pad_token_id, dtype=np.int64)
-    mask = np.zeros(shape, dtype=np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return dict(zip(INPUT_NAMES, (ids, mask, np.zeros_like(ids)), strict=True))
 
 
 def _unit(rows: Floats) -> Floats:

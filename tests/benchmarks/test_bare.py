@@ -18,3 +18,10 @@ def test_circles_over_the_real_graph(model_repository: Path) -> None:
         answer = worker.ask(batches=[[[101, 102]], [[101, 7592, 102]]], seconds=0.05)
     assert len(answer["latencies_s"]) == 2 * answer["circles"]
     assert sum(answer["latencies_s"]) <= answer["elapsed_s"]
+
+
+def test_a_pause_is_no_part_of_a_run(model_repository: Path) -> None:
+    with Worker("benchmarks.bare", str(model_repository / "bert" / "1" / "model.onnx"), "--threads", "1") as worker:
+        answer = worker.ask(batches=[[[101, 102]]] * 3, seconds=0, pause_s=0.2)
+    assert answer["elapsed_s"] > 0.6
+    assert answer["elapsed_s"] - sum(answer["latencies_s"]) > 0.6

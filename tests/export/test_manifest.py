@@ -60,7 +60,9 @@ def test_what_was_written_is_read_and_fits(repository: Path) -> None:
 
 def test_the_digest_names_the_vectors_not_the_machine(repository: Path) -> None:
     first = example(repository)
-    measured = dataclasses.replace(first, parity={"1.19.2": 1e-6}, versions={"torch": "2"}, digest="")
+    measured = dataclasses.replace(
+        first, parity={"1.19.2": 1e-6}, graph_texts_per_s={"packed": 1.5}, versions={"torch": "2"}, digest=""
+    )
     assert manifest.with_digest(measured).digest == first.digest
     changes: tuple[dict[str, Any], ...] = ({"pooling": "cls"}, {"files": {}}, {"revision": "abc"}, {"prompts": {}})
     for change in changes:
@@ -119,6 +121,14 @@ def test_an_export_of_an_earlier_version_says_how_to_renew_it(repository: Path) 
     with pytest.raises(ManifestOutdated, match=f"python -m export --model {content['model']}") as caught:
         manifest.read(path)
     assert caught.value.model == content["model"]
+
+
+def test_an_export_from_before_graphs_were_timed_is_read(repository: Path) -> None:
+    path = repository / "tokenizer/1/manifest.json"
+    content = json.loads(path.read_text())
+    assert content.pop("graph_texts_per_s") == {}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert manifest.read(path) == example(repository)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}'])

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from export import packed, padded, pooled, precision, precision_gate, precision_int8, runtimes, verify
+from export import packed, padded, pooled, precision, precision_gate, precision_int8, real_texts, runtimes, verify
 from export.errors import GraphNotWritten, ValuesDiffer
 from export.precision_gate import Int8Inaccurate, Vectors
 from export.verify import Check
@@ -130,7 +130,7 @@ def test_the_gate_on_real_graphs(tiny: Exported, graphs: dict[str, Path], tmp_pa
     checks: list[Check] = []
     runtime = runtimes.newest()
     exact = precision_gate.vectors(tiny.encoder, graphs["packed"], runtime)
-    assert exact.batched.shape == (precision_gate.TEXTS, 32)
+    assert exact.batched.shape == (real_texts.COUNT, 32)
     assert exact.alone.shape == (precision_gate.ALONE, 32)
     precision_gate.require(exact, exact, "itself", checks.append)
     path = converted(graphs["packed"], tmp_path, "int8")
@@ -145,7 +145,7 @@ def test_the_gate_on_real_graphs(tiny: Exported, graphs: dict[str, Path], tmp_pa
 
 def test_each_figure_can_fail_alone() -> None:
     random = np.random.default_rng(0)
-    rows = random.standard_normal((precision_gate.TEXTS, 64))
+    rows = random.standard_normal((real_texts.COUNT, 64))
     exact = Vectors(rows, rows[: precision_gate.ALONE])
 
     def missed(got: Vectors) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export import manifest
 from tests.support.reference import Reference
 from tests.support.service import ROOT, Service
 from tests.support.triton import Triton
@@ -55,6 +56,15 @@ def test_a_vector_does_not_depend_on_its_batch(triton: Triton, real_texts: list[
     together = triton.embed(texts, 128)
     alone = np.concatenate([triton.embed([text], 128) for text in texts])
     assert np.abs(together - alone).max() < TOLERANCE
+
+
+def test_an_export_times_both_graphs(default_model_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "export", "--model", str(default_model_folder), "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    written = manifest.check(tmp_path)
+    assert set(written.graph_texts_per_s) == {"packed", "padded"}
+    assert all(figure > 0 for figure in written.graph_texts_per_s.values())
+    assert written.graph == max(written.graph_texts_per_s, key=lambda name: written.graph_texts_per_s[name])
 
 
 def test_batching_acts(triton: Triton, real_texts: list[str]) -> None:
