@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client._call import Call
-from client._load import Load
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._retry import Retries, retried
@@ -47,18 +46,20 @@ class AsyncEmbeddingClient:
         retries: Retries | None = None,
         ensemble: str = DEFAULT_ENSEMBLE,
         api_key: str | None = None,
+        room: Room | None = None,
     ) -> None:
         """Make a client.
 
         Args:
             url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton, or `rest+http://HOST:PORT` of the REST shim.
             timeout_s: how long one attempt at one request (a piece of at most `limits.piece` texts) may take.
-            limits: how many texts go to the server at a time.
+            limits: how many texts go to the server at a time; they follow its speed.
             retries: how often a request is sent that meets a server that is full or away; `Retries(attempts=1)` for
                 once only.
             ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree. The REST shim chooses for
                 itself.
             api_key: for a REST shim that wants one; Triton knows none.
+            room: in which calls wait, instead of one of its own with `limits`. The REST shim's refuses some.
 
         Raises:
             InvalidInput: not such a URL or ensemble.
@@ -68,12 +69,10 @@ class AsyncEmbeddingClient:
             raise InvalidInput(f"ensemble: wanted one of {', '.join(ENSEMBLES)}, got {ensemble!r}")
         self._ensemble = ensemble
         self.url = url
-        self.limits = limits or Limits()
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._api_key = api_key
-        self.load = Load()
-        self._room = Room(self.limits.total)
+        self.room = room or Room(limits or Limits())
         self._transport: Transport | None = None
         self._manifest: Manifest | None = None
         self._closed = False
@@ -149,7 +148,7 @@ class AsyncEmbeddingClient:
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
-                with call.at_server(), load.piece(len(piece)):
+                with call.at_server():
                     return await self._connected().infer(piece, cut, self._timeout_s, call)
             except Unavailable:
                 self._forget()
@@ -159,8 +158,7 @@ class AsyncEmbeddingClient:
             # It keeps its room while it waits: a full server gets less at a time.
             return await retried(lambda: attempt(piece), self._retries, deadline)
 
-        with self.load.call(len(encoded)) as load:
-            answer = await run(encoded, send, self.limits, self._room)
+        answer = await run(encoded, send, self.room)
         if self._manifest is not manifest:
             # The server was away meanwhile. Vectors of two models must not stand in one answer.
             now = await retried(self.info, self._retries, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from client.rest.app import create_app
+from client.rest.connection import connection_class
 from client.rest.log import logging_to
 from client.rest.settings import Settings
 
@@ -35,9 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> None:
+    app = create_app(settings)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
+            http=connection_class(app.state.watch),
+            timeout_keep_alive=math.ceil(settings.keep_alive_s),
+            ws="none",
             host=settings.host,
             port=settings.port,
             log_config=None,

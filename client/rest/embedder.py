@@ -12,8 +12,9 @@ from client import AsyncEmbeddingClient, Embeddings, InvalidInput
 from client._manifest import Manifest
 from client._wire import encode, normalized
 from client.rest.account import account_of
-from client.rest.body import unless_disconnected
+from client.rest.body import while_connected
 from client.rest.limits import check_texts
+from client.rest.memory import held_by
 from client.rest.settings import Settings
 from client.rest.tokens import ServedTokenizer, check_characters, count
 
@@ -77,7 +78,9 @@ class Embedder:
         if too_long == "refuse":
             check_characters(texts, limit, field)
 
-        async def embedded() -> Embeddings:
+        # What the answer takes until it is sent; float32.
+        held_by(request.scope).add(4 * len(texts) * manifest.hidden_size)
+        async with while_connected(request):
             answer = await self._client.embed_encoded(
                 encode(texts),
                 max_length,
@@ -87,12 +90,6 @@ class Embedder:
             )
             if too_long == "refuse":
                 await self._check_lengths(texts, answer, limit, field)
-            return answer
-
-        if len(texts) > self._settings.texts_per_piece:
-            answer = await unless_disconnected(request, embedded())
-        else:
-            answer = await embedded()
         account.tokens = int(answer.tokens.sum())
         account.digest = (await self.model()).digest
         if dimensions is None:
