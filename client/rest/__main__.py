@@ -40,6 +40,8 @@ def _serve(settings: Settings) -> None:
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            # None of ours: else whoever asks for one gets an answer that is not ours, and by POST none at all.
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

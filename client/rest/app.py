@@ -55,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         dependencies=guard(keys),
         telemetry=telemetry(),
+        # A redirect would lead to the host that the request names, and has no form of ours: no such path, then.
+        redirect_slashes=False,
     )
     app.openapi = documented(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
