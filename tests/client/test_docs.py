@@ -24,6 +24,7 @@ PAGES = (
     "docs/monitoring.md",
     "docs/runbook.md",
     "docs/operations.md",
+    "docs/security.md",
 )
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
 # blocks show what is in a log.
