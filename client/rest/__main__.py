@@ -46,6 +46,7 @@ def _serve(settings: Settings) -> None:
         draining,
         http=connection_class(app.state.watch),
         timeout_keep_alive=math.ceil(settings.keep_alive_s),
+        # None of ours: else whoever asks for one gets an answer that is not ours, and by POST none at all.
         ws="none",
         host=settings.host,
         port=settings.port,

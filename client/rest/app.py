@@ -66,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         dependencies=guard(keys),
         telemetry=telemetry(),
+        # A redirect would lead to the host that the request names, and has no form of ours: no such path, then.
+        redirect_slashes=False,
     )
     # Whether the server is about to stop; set by what runs the application.
     app.state.stopping = lambda: False

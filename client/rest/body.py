@@ -23,11 +23,13 @@ async def read_json(request: Request, max_bytes: int) -> object:
     """The body as Python objects.
 
     Raises:
-        WrongContentType: not declared as JSON. Strict, because browsers send other types across sites unasked.
+        WrongContentType: not declared as JSON, or compressed. Strict, because browsers send other types across sites
+            unasked.
         BodyTooLarge: larger than `max_bytes`, told as soon as it is known.
         NotJson: malformed, truncated, nested too deep, or a string that is not Unicode.
     """
     _check_content_type(request.headers.get("content-type"))
+    _check_content_encoding(request.headers.get("content-encoding", "identity"))
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         await _drain(request)
@@ -98,3 +100,9 @@ def _check_content_type(value: str | None) -> None:
         if name.strip() != "charset" or charset.strip().strip('"') in {"utf-8", "utf8"}:
             return
     raise WrongContentType(f"Content-Type: wanted application/json, got {(value or 'none')[:60]}")
+
+
+def _check_content_encoding(value: str) -> None:
+    # Undone, a body could be a thousand times larger than what was sent.
+    if value.lower() not in {"identity", ""}:
+        raise WrongContentType(f"Content-Encoding: wanted none, got {value[:60]}")
