@@ -138,16 +138,23 @@ def test_models(client: openai.OpenAI) -> None:
 
 
 def test_langchain(service: Service, texts: list[str], raw: np.ndarray) -> None:
-    embeddings = OpenAIEmbeddings(
-        model=MODEL,
-        base_url=f"{service.rest_url}/v1",
-        api_key=SecretStr("none"),
-        check_embedding_ctx_length=False,
-        max_retries=0,
-    )
-    assert_same(embeddings.embed_documents(texts), unit(raw))
-    assert_same([embeddings.embed_query(texts[1])], unit(raw[1:2]))
-    assert_same(asyncio.run(embeddings.aembed_documents(texts)), unit(raw))
+    def embeddings(shared: httpx.AsyncClient | None = None) -> OpenAIEmbeddings:
+        return OpenAIEmbeddings(
+            model=MODEL,
+            base_url=f"{service.rest_url}/v1",
+            api_key=SecretStr("none"),
+            check_embedding_ctx_length=False,
+            max_retries=0,
+            http_async_client=shared,
+        )
+
+    async def asynchronously() -> list[list[float]]:
+        async with httpx.AsyncClient() as shared:  # LangChain never closes one that it made
+            return await embeddings(shared).aembed_documents(texts)
+
+    assert_same(embeddings().embed_documents(texts), unit(raw))
+    assert_same([embeddings().embed_query(texts[1])], unit(raw[1:2]))
+    assert_same(asyncio.run(asynchronously()), unit(raw))
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 3], [[1, 2], [3]]])
