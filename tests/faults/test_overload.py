@@ -33,7 +33,7 @@ def test_nothing_is_restarted_and_no_probe_fails(service: Service, capsys: pytes
 
     async def flood() -> float:
         began = time.monotonic()
-        limits = Limits(64, 64 * _BATCHES, 64 * _BATCHES)
+        limits = Limits(piece=64, least=64 * _BATCHES, most=64 * _BATCHES)
         async with AsyncEmbeddingClient(service.grpc_url, ensemble="embedding", limits=limits, timeout_s=600) as client:
             await client.embed(["word " * 600] * 64 * _BATCHES, max_length=512)
         return time.monotonic() - began

@@ -37,7 +37,7 @@ def huge(service: Service) -> str:
     with EmbeddingClient(
         service.grpc_url,
         ensemble="embedding",
-        limits=Limits(64, 64, 64),
+        limits=Limits(piece=64, least_piece=64, least=64, most=64),
         retries=Retries(attempts=1),
         timeout_s=120,
     ) as client:

@@ -78,7 +78,8 @@ def program(folder: Path, *arguments: str, **variables: str) -> Iterator[Program
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stderr=stream,
-            env={**without_settings(os.environ), **variables},
+            # Tests of an absent Triton do not wait for it.
+            env={**without_settings(os.environ), "EMBEDDING_REST_PATIENCE_S": "0", **variables},
         )
     try:
         url = f"http://127.0.0.1:{port}"
