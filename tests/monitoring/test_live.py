@@ -59,11 +59,12 @@ def test_no_metric_of_a_rule_is_misspelt(watched: Watched) -> None:
 
 def test_the_figures_are_those_of_what_was_done(watched: Watched) -> None:
     assert max(map(max, watched.series("sum(rate(embedding_texts_total[15s]))"))) > 1
-    # A text has some tokens, and an answer takes some milliseconds.
+    # A text has some tokens, and an answer takes a part of a millisecond at least.
     tokens = watched.series("sum(increase(embedding_tokens_total[60s])) / sum(increase(embedding_texts_total[60s]))")
     assert 3 < tokens[0][-1] < 500
     buckets = 'rate(embedding_request_duration_seconds_bucket{route="/embedding"}[60s])'
-    assert 0.001 < watched.series(f"histogram_quantile(0.5, sum by (le) ({buckets}))")[0][-1] < 30
+    # Known texts come from the cache.
+    assert 0.0001 < watched.series(f"histogram_quantile(0.5, sum by (le) ({buckets}))")[0][-1] < 30
 
 
 def test_the_dead_step_is_seen(watched: Watched) -> None:
