@@ -197,6 +197,7 @@ def _bodies(url: str, texts: Sequence[str], requests: Pool) -> list[bytes]:
 
 
 async def _send(url: str, bodies: Sequence[bytes], requests: Pool, arrivals: Arrivals) -> list[float]:
+    opened: list[Connection] = []
     free: list[tuple[float, Connection]] = []  # since when
     latencies: list[float] = []
     began = asyncio.get_running_loop().time() + 0.1
@@ -208,7 +209,9 @@ async def _send(url: str, bodies: Sequence[bytes], requests: Pool, arrivals: Arr
         if connection is not None and loop.time() - since > _IDLE_S:
             connection.close()
             connection = None
-        connection = connection or await Connection.open(url)
+        if connection is None:
+            connection = await Connection.open(url)
+            opened.append(connection)
         status, body = await connection.send(bodies[index])
         latencies.append(loop.time() - began - at)
         if status != 200 or _SHAPE.count(body) != requests.texts[index]:
@@ -225,6 +228,7 @@ async def _send(url: str, bodies: Sequence[bytes], requests: Pool, arrivals: Arr
             raise
         raise BenchmarkError(str(known.exceptions[0])) from failures
     finally:
-        for _, connection in free:
+        for connection in opened:
             connection.close()
+        await asyncio.sleep(0)  # what was closed is gone after the loop's next turn
     return latencies

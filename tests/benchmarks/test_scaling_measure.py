@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.errors import WrongAnswer
+from benchmarks.errors import BenchmarkError
 from benchmarks.scaling import measure
 from benchmarks.scaling.measure import open_loop, quietest
 from benchmarks.scaling.traffic import Arrivals, Pool, consecutive, draw
@@ -40,7 +40,7 @@ def test_requests_do_not_wait_for_answers(service: Service, real_texts: list[str
 def test_a_wrong_answer_ends_it(service: Service, real_texts: list[str]) -> None:
     requests = consecutive([10] * len(real_texts), {1: 1.0}, 1)
     twice = Pool(requests.texts * 2, requests.tokens)
-    with pytest.raises(WrongAnswer, match="wanted status 200 and 2 vectors, got status 404"):
+    with pytest.raises(BenchmarkError, match="wanted status 200 and 2 vectors, got status 404"):
         open_loop(f"{service.rest_url}/nowhere", real_texts, twice, Arrivals([0.0], [2], [20], [0]))
 
 
