@@ -26,6 +26,8 @@ def processes(supervisor: int) -> dict[str, psutil.Process]:
         elif "client.rest" in command:
             found["rest"] = process
         elif command[0].endswith("triton_python_backend_stub"):
-            # Its first argument is the model's file: …/bert/1/model.onnx.
-            found[Path(command[1]).parts[-3]] = process
+            # Its first argument is the model's file: …/bert/1/model.onnx. A moment after its birth it has none yet.
+            parts = Path(command[1]).parts if len(command) > 1 else ()
+            if len(parts) >= 3:
+                found[parts[-3]] = process
     return found
