@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def load(service: Service, texts: list[str]) -> Any:
     """Users of all kinds until the block ends: of the shim and of Triton itself, good and bad requests, and probes."""
     return _Load(
         *[_asks(f"{service.rest_url}/embedding", {"texts": texts[n : n + 4]}) for n in range(4)],
-        _asks(f"{service.rest_url}/embedding", {"texts": texts[:64]}),
+        _asks_anew(f"{service.rest_url}/embedding", texts[:64]),
         _asks(f"{service.rest_url}/embedding", {"texts": "no list"}, pause_s=0.2),
         _asks(f"{service.http_url}/v2/models/embedding/infer", infer(texts[0])),
         _asks(f"{service.http_url}/v2/models/embedding/infer", infer(texts[0], 100_000), pause_s=0.2),
@@ -108,6 +109,17 @@ def _asks(url: str, body: dict[str, Any], pause_s: float = 0.0) -> Callable[[htt
     def ask(http: httpx.Client) -> None:
         http.post(url, json=body)
         time.sleep(pause_s)
+
+    return ask
+
+
+def _asks_anew(url: str, texts: list[str]) -> Callable[[httpx.Client], object]:
+    """With texts that no cache knows."""
+    numbers = itertools.count()
+
+    def ask(http: httpx.Client) -> None:
+        number = next(numbers)
+        http.post(url, json={"texts": [f"{number} {text}" for text in texts]})
 
     return ask
 
