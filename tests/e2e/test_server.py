@@ -202,7 +202,8 @@ def test_triton_killed_while_the_shim_starts_anew(model_repository: Path) -> Non
 
 @pytest.mark.slow
 def test_gives_up_after_several_restarts(model_repository: Path) -> None:
-    with serving(model_repository, "--no-rest", killed=True) as running:
+    # What is killed while it starts is tried again, as long as a start may take.
+    with serving(model_repository, "--no-rest", "--start-timeout-s", "40", killed=True) as running:
         supervisor = psutil.Process(running.pid)
         deadline = time.monotonic() + 100
         while supervisor.status() != psutil.STATUS_ZOMBIE:

@@ -1,4 +1,9 @@
-"""Busy is not dead: a Triton with much more work than it can do is left alone, and says that it lives."""
+"""Busy is not dead: a Triton with much more work than it can do is left alone, and says that it lives.
+
+The work comes past the shim, which would admit less of it. A text of the shim's own then waits for all of it, so that
+readiness may fail meanwhile, as it should where requests would wait as long; overload through the shim is in
+tests/e2e/test_overload.py.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ def service(model_repository: Path) -> Iterator[Service]:
         yield running
 
 
-def test_nothing_is_restarted_and_no_probe_fails(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_restarted_and_it_lives(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     ready: list[tuple[int, str]] = []
     live: list[int] = []
 
@@ -57,6 +62,7 @@ def test_nothing_is_restarted_and_no_probe_fails(service: Service, capsys: pytes
     assert took > 5 * _HANG_S
     assert "starting it anew" not in service.log.read_text()
     assert set(live) == {200}
-    assert {status for status, _ in ready} == {200}
+    assert ready[0] == (200, "ready")
+    assert httpx.get(f"{service.rest_url}/health/ready", timeout=30).status_code == 200, "ready again"
     with capsys.disabled():
         print(f"\n{_BATCHES} batches of 64 x 512 tokens: {took:.0f} s, probes: {sorted(set(ready))}", end="")  # noqa: T201
