@@ -215,6 +215,14 @@ class AsyncEmbeddingClient:
         if not np.isfinite(answer.vectors).all():
             raise ServerError("wanted finite numbers in a vector, got others")
 
+    async def answered(self, timeout_s: float) -> int:
+        """How many requests of everybody Triton's ensembles have answered well since it started.
+
+        Raises:
+            EmbeddingError: it does not tell.
+        """
+        return await self._connected().transport.answered(timeout_s)
+
     async def move(self, name: str) -> None:
         """Have later calls go to the Triton of this name (its `--id`), which shares the address with the present one.
 

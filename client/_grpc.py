@@ -17,7 +17,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from client._call import Call
-from client._transport import MANIFEST_STEP
+from client._transport import ENSEMBLES, MANIFEST_STEP
 from client._wire import MIN_LENGTH, Cut, Embeddings, decode, packed_bytes
 from client.errors import EmbeddingError, ServerError, Unavailable, from_status
 
@@ -81,6 +81,15 @@ class GrpcTransport:
     async def server_version(self, timeout_s: float) -> str:
         """See Transport."""
         return str((await self._metadata(timeout_s)).version)
+
+    async def answered(self, timeout_s: float) -> int:
+        """See Transport."""
+        total = 0
+        for name in ENSEMBLES:
+            request = service_pb2.ModelStatisticsRequest(name=name)
+            answer = await self._call(self._stub.ModelStatistics, request, timeout_s, Call(patient=False))
+            total += sum(each.inference_stats.success.count for each in answer.model_stats)
+        return total
 
     async def close(self) -> None:
         """See Transport."""

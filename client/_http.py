@@ -13,7 +13,7 @@ from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from client._call import Call
-from client._transport import MANIFEST_STEP
+from client._transport import ENSEMBLES, MANIFEST_STEP
 from client._wire import MIN_LENGTH, Cut, Embeddings, decode
 from client.errors import DeadlineExceeded, InvalidInput, ServerError, Unavailable, from_status
 
@@ -55,6 +55,14 @@ class HttpTransport:
         """See Transport."""
         metadata = await self._call(self._client.get_server_metadata(), timeout_s)
         return str(metadata["version"])
+
+    async def answered(self, timeout_s: float) -> int:
+        """See Transport."""
+        total = 0
+        for name in ENSEMBLES:
+            answer = await self._call(self._client.get_inference_statistics(name), timeout_s)
+            total += sum(each["inference_stats"]["success"]["count"] for each in answer["model_stats"])
+        return total
 
     async def close(self) -> None:
         """See Transport."""

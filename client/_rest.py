@@ -121,6 +121,10 @@ class RestTransport:
         answer = await self._info(timeout_s)
         return str(answer["versions"]["triton"])
 
+    async def answered(self, timeout_s: float) -> int:
+        """See Transport."""
+        return 0
+
     async def close(self) -> None:
         """See Transport."""
         await self._session.close()

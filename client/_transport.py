@@ -46,6 +46,9 @@ class Transport(Protocol):
     async def server_version(self, timeout_s: float) -> str:
         """Triton's version."""
 
+    async def answered(self, timeout_s: float) -> int:
+        """How many requests of everybody the ensembles have answered well since Triton started; 0 by a REST shim."""
+
     async def close(self) -> None:
         """Close the connection; calls in flight fail."""
 

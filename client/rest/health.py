@@ -1,12 +1,15 @@
 """`GET /health/live`, `GET /health/ready`, `GET /info`, and TEI's `GET /health`: what operators and machines ask.
 
 ready   a text is embedded now, outside the limits on requests; or Triton is busy with others, which is no failure
-live    nothing speaks for a certain death; and if something does, an embedding now must prove the contrary
+live    nothing speaks for a certain death; and if something does, an embedding now must prove the contrary, or that
+        Triton has answered somebody of late: who floods it past this service lets our requests wait, and is no death
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 
 from fastapi import APIRouter, Request, Response
 
@@ -31,12 +34,16 @@ __all__ = ["certain_death", "router"]
 # TEI's names of precisions.
 _DTYPES = {"fp32": "float32", "fp16": "float16"}
 
+# For Triton to tell how much it has done, which it does in milliseconds.
+_LOOK_S = 1.0
+
 _log = logging.getLogger(__name__)
 
 
 def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
     """The routes, in front of a client."""
     result = APIRouter(tags=["operations"])
+    progress = _Progress(client)
 
     @result.get(
         "/health/live",
@@ -55,6 +62,8 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
         try:
             await client.check(settings.ready_timeout_s)
         except (Unavailable, DeadlineExceeded):
+            if await progress.idle_s() <= settings.dead_after_s:
+                return StatusAnswer(status="live")
             _log.error("certainly dead: %s", death)
             return answer(request, Failure(503, "dead", death))
         except EmbeddingError:
@@ -73,7 +82,8 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
         except Overloaded:
             return StatusAnswer(status="overloaded")
         except DeadlineExceeded as error:
-            if client.pulse.answered_within(settings.ready_timeout_s):
+            busy = client.pulse.answered_within(settings.ready_timeout_s)
+            if busy or await progress.idle_s() <= settings.ready_timeout_s:
                 return StatusAnswer(status="busy")
             return _not_ready(request, error)
         except EmbeddingError as error:
@@ -145,6 +155,26 @@ def certain_death(pulse: Pulse, after_s: float) -> str | None:
     if pulse.silent_s > after_s:
         return f"requests have waited for {pulse.silent_s:.0f} s without any answer of Triton"
     return None
+
+
+class _Progress:
+    """Whether Triton answers anybody, looked at only while our own requests wait."""
+
+    def __init__(self, client: AsyncEmbeddingClient) -> None:
+        self._client = client
+        self._answered = 0
+        self._since = -math.inf
+
+    async def idle_s(self) -> float:
+        """For how many seconds it has answered nobody, as far as these looks tell; infinite if it tells nothing."""
+        now = time.monotonic()
+        try:
+            answered = await self._client.answered(_LOOK_S)
+        except EmbeddingError:
+            return math.inf
+        if answered != self._answered:
+            self._answered, self._since = answered, now
+        return now - self._since
 
 
 def _not_ready(request: Request, error: EmbeddingError) -> Response:
