@@ -40,7 +40,11 @@ def lines(model_repository: Path) -> Iterator[list[str]]:
     """What a real service prints from its start to its end, with good and bad requests to both of its doors."""
     with serving(model_repository, "--triton-log", "all") as service, httpx.Client(trust_env=False) as http:
         direct = f"{service.http_url}/v2/models/embedding/infer"
-        http.post(f"{service.rest_url}/embedding", json={"texts": [SECRET, SECRET]}, headers={"X-Request-ID": "rest-1"})
+        http.post(
+            f"{service.rest_url}/embedding",
+            json={"texts": [SECRET, f"{SECRET}, too"]},
+            headers={"X-Request-ID": "rest-1"},
+        )
         http.post(f"{service.rest_url}/embedding", json={"texts": SECRET}, headers={"X-Request-ID": "rest-2"})
         http.post(direct, json={"id": "direct-1", **infer(SECRET)})
         http.post(direct, json={"id": 'odd "id"\n; id=2', **infer(SECRET, 100_000)})
