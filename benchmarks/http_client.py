@@ -52,11 +52,20 @@ class Connection(asyncio.Protocol):
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
         """Send `post_bytes(…)`; status and body of the answer."""
+        return await self.start(request)
+
+    def start(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """As `send`, for those who do not want a task for each request."""
         if self._transport is None or self._transport.is_closing():
             raise BenchmarkError("the server closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await self._answer
+        return self._answer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server, or we, have closed it."""
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         """Close the connection."""

@@ -64,7 +64,7 @@ async def drive(grpc_url: str, rest_url: str, pid: int, seconds: float, seed: in
     Raises:
         BenchmarkError: a request failed.
     """
-    limits = Limits(piece=64, call=64, total=64 * _CLIENTS)
+    limits = Limits(piece=64, least_piece=64, least=64 * _CLIENTS, most=64 * _CLIENTS)
     shapes = [(size, length) for size in _SIZES for length in _LENGTHS if size * length <= _MOST_TOKENS]
     texts = [" ".join(workload("full", 640)[start : start + 4]) for start in range(0, 640, 4)]  # 512 tokens and more
     done = 0

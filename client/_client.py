@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client._call import Call
-from client._load import Load
 from client._manifest import Manifest, parse
 from client._pieces import Limits, Room, run
 from client._pulse import Pulse
@@ -54,13 +53,14 @@ class AsyncEmbeddingClient:
         ensemble: str = DEFAULT_ENSEMBLE,
         api_key: str | None = None,
         patience_s: float = 0.0,
+        room: Room | None = None,
     ) -> None:
         """Make a client.
 
         Args:
             url: `grpc://HOST:PORT` or `http://HOST:PORT` of Triton, or `rest+http://HOST:PORT` of the REST shim.
             timeout_s: how long one attempt at one request (a piece of at most `limits.piece` texts) may take.
-            limits: how many texts go to the server at a time.
+            limits: how many texts go to the server at a time; they follow its speed.
             retries: how often a request is sent that meets a server that is full or away; `Retries(attempts=1)` for
                 once only.
             ensemble: the model to ask, `embedding` or `embedding_fused`; their vectors agree. The REST shim chooses for
@@ -68,6 +68,7 @@ class AsyncEmbeddingClient:
             api_key: for a REST shim that wants one; Triton knows none.
             patience_s: how long a request whose server is away, or goes away under it, waits for a new connection, to
                 be sent once more before it counts as failed. Over gRPC only.
+            room: in which calls wait, instead of one of its own with `limits`. The REST shim's refuses some.
 
         Raises:
             InvalidInput: not such a URL or ensemble.
@@ -77,13 +78,11 @@ class AsyncEmbeddingClient:
             raise InvalidInput(f"ensemble: wanted one of {', '.join(ENSEMBLES)}, got {ensemble!r}")
         self._ensemble = ensemble
         self.url = url
-        self.limits = limits or Limits()
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._api_key = api_key
-        self.load = Load()
         self._patience_s = patience_s
-        self._room = Room(self.limits.total)
+        self.room = room or Room(limits or Limits())
         self.pulse = Pulse()
         self._server: Server | None = None
         # Servers that were left for another one, until their last calls have ended.
@@ -168,7 +167,7 @@ class AsyncEmbeddingClient:
 
         async def attempt(piece: Sequence[bytes]) -> Embeddings:
             try:
-                with call.at_server(), load.piece(len(piece)), self.pulse.request():
+                with call.at_server(), self.pulse.request():
                     return await server.transport.infer(piece, cut, self._timeout_s, call)
             except Unavailable:
                 server.forget()
@@ -178,8 +177,7 @@ class AsyncEmbeddingClient:
             # It keeps its room while it waits: a full server gets less at a time.
             return await retried(lambda: attempt(piece), self._retries, deadline)
 
-        with self.load.call(len(encoded)) as load:
-            answer = await run(encoded, send, self.limits, self._room)
+        answer = await run(encoded, send, self.room)
         if server.manifest is not manifest:
             # The server was away meanwhile. Vectors of two models must not stand in one answer.
             now = await retried(info, self._retries, deadline)

@@ -17,7 +17,7 @@ from deploy import rules
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each is the function `check` of the module of that name, imported when it is asked for: some take seconds to import.
-CHECKS = ("dockerfiles", "locks", "compose", "rules", "kubernetes", "policy")
+CHECKS = ("dockerfiles", "locks", "audit", "compose", "rules", "kubernetes", "policy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -133,7 +133,8 @@ def has_gpu() -> bool:
 
 def environment(base: Mapping[str, str], installation: Installation, threads: int, logs_calls: bool) -> dict[str, str]:
     """Triton's environment: thread counts, where its Python steps find their packages, and whether they log calls."""
-    result = dict(base)
+    # The shim's settings are not for Triton, whose steps are programs of others: API keys are among them.
+    result = {name: value for name, value in base.items() if not name.startswith("EMBEDDING_REST_")}
     result["EMBEDDING_LOG_CALLS"] = str(int(logs_calls))
     libraries = [str(path) for path in installation.library_directories]
     result["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *filter(None, [base.get("LD_LIBRARY_PATH")])])

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import pydoc_data.topics
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import hypothesis
 import onnxruntime
 import pytest
 
 from tests.support.reference import Reference
 from tests.support.service import Service, exported_repository, serving
 from tests.support.triton import Triton
+
+# Many more examples than usual, where a test does not say how many: see docs/security.md.
+if examples := os.environ.get("EMBEDDING_TESTS_EXAMPLES"):
+    hypothesis.settings.register_profile("long", max_examples=int(examples), deadline=None)
+    hypothesis.settings.load_profile("long")
 
 
 def pytest_report_header() -> list[str]:

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vectors.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     pace = parser.add_argument_group("pace")
     pace.add_argument(
-        "--batch-size", type=_positive, default=Limits.piece, metavar="N", help="texts in one request (%(default)s)"
+        "--batch-size", type=_positive, default=32, metavar="N", help="texts in one request (%(default)s)"
     )
     pace.add_argument(
         "--concurrency",
@@ -97,10 +97,12 @@ def embed(options: argparse.Namespace) -> None:
         raise InvalidInput("texts: wanted arguments or --input, got none; --input - reads standard input")
     if options.input is not None and options.text:
         raise InvalidInput("texts: wanted arguments or --input, got both")
+    # The window decides how many requests are in flight, by what the server says.
+    in_flight = options.batch_size * options.concurrency
     client = AsyncEmbeddingClient(
         options.url,
         timeout_s=options.timeout_s,
-        limits=Limits(options.batch_size, options.batch_size, options.batch_size * options.concurrency),
+        limits=Limits(piece=options.batch_size, least_piece=options.batch_size, least=in_flight, most=in_flight),
         retries=Retries(attempts=1),
         api_key=options.api_key,
     )

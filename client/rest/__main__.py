@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from client.rest.app import create_app
+from client.rest.connection import connection_class
 from client.rest.drain import Draining, Server
 from client.rest.log import logging_to
 from client.rest.settings import Settings
@@ -42,6 +44,10 @@ def _serve(settings: Settings) -> None:
     app.state.stopping = lambda: draining.begun
     config = uvicorn.Config(
         draining,
+        http=connection_class(app.state.watch),
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
+        # None of ours: else whoever asks for one gets an answer that is not ours, and by POST none at all.
+        ws="none",
         host=settings.host,
         port=settings.port,
         log_config=None,

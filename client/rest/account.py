@@ -7,8 +7,8 @@ request  ->  Account, in its scope  ->  the route fills it in  ->  headers of th
 from __future__ import annotations
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from client._call import Call
 
-__all__ = ["UNKNOWN_ROUTE", "Account", "Accounting", "Keeper", "account_of", "current", "is_probe"]
+__all__ = ["UNKNOWN_ROUTE", "Account", "Accounting", "Keeper", "account_of", "current", "is_probe", "request_id"]
 
 # The route of what no route took: one word for whatever path was asked for.
 UNKNOWN_ROUTE = "unknown"
@@ -170,7 +170,7 @@ def _opened(scope: Scope) -> Account:
     client = scope.get("client")
     trace_id, context = _trace(headers)
     return Account(
-        Call(_request_id(headers), context),
+        Call(request_id(headers.get("x-request-id", "")), context),
         scope["method"],
         client=client[0] if client else "",
         probe=is_probe(scope["path"]),
@@ -201,9 +201,9 @@ def _trace(headers: Headers) -> tuple[str, Mapping[str, str]]:
     return trace_id, {**context, "tracestate": state} if _TRACE_STATE.fullmatch(state) else context
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+def request_id(given: str) -> str:
+    """The caller's X-Request-ID, if it can do no harm, or a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def _tell(account: Account, headers: MutableHeaders) -> None:

@@ -12,10 +12,14 @@ from fastapi import FastAPI
 from client import AsyncEmbeddingClient, Retries, __version__
 from client.rest import embedding, errors, health, metrics, openai, page, tei
 from client.rest.account import Accounting
+from client.rest.admission import Admission
+from client.rest.connection import affordable
 from client.rest.control import taking_orders
+from client.rest.door import watch
 from client.rest.embedder import Embedder
 from client.rest.keys import ApiKeys, describe, documented, guard, parse_keys
 from client.rest.log import RequestLog
+from client.rest.memory import Memory
 from client.rest.settings import Settings
 from client.rest.tracing import Tracing, telemetry
 
@@ -25,13 +29,17 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the application. It starts without Triton, and finds it when it is there."""
+    """Make the application. It starts without Triton, and finds it when it is there.
+
+    `app.state.watch` is for the connections of its server (`client.rest.connection`).
+    """
+    admission = Admission(settings.limits, settings.patience)
     # Once only: at overload another attempt makes it worse. The caller hears it at once, and knows when to come back.
     # (One more that a Triton was lost under is another matter: `patience_s`.)
     client = AsyncEmbeddingClient(
         settings.triton_url,
         timeout_s=settings.triton_timeout_s,
-        limits=settings.limits,
+        room=admission,
         retries=Retries(attempts=1),
         patience_s=settings.patience_s,
         ensemble=settings.ensemble,
@@ -58,11 +66,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         dependencies=guard(keys),
         telemetry=telemetry(),
+        # A redirect would lead to the host that the request names, and has no form of ours: no such path, then.
+        redirect_slashes=False,
     )
     # Whether the server is about to stop; set by what runs the application.
     app.state.stopping = lambda: False
     app.openapi = documented(app)  # type: ignore[method-assign]
     errors.install(app, _form_of)
+    app.add_middleware(Memory, most_bytes=settings.memory_bytes)
     # What comes first is told first: spans end before metrics and log are written.
     app.add_middleware(Accounting, bug=errors.bug, keepers=(Tracing(), measured, RequestLog()))
     embedder = Embedder(client, settings)
@@ -74,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router(client, settings))
     app.include_router(metrics.router(measured))
     app.include_router(page.router())
+    app.state.watch = watch(app.state.form_of, admission, affordable(settings.bounds), measured.refusal)
     return app
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
 
 import orjson
 from fastapi import Request
@@ -13,9 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from client.rest.errors import BodyTooLarge, NotJson, WrongContentType
 
-__all__ = ["read_json", "unless_disconnected"]
-
-Result = TypeVar("Result")
+__all__ = ["read_json", "while_connected"]
 
 # Closing a connection that still sends makes the kernel reset it, and the client then loses our answer. So the rest of
 # a body that is too large is thrown away as it comes, for so long.
@@ -26,11 +23,13 @@ async def read_json(request: Request, max_bytes: int) -> object:
     """The body as Python objects.
 
     Raises:
-        WrongContentType: not declared as JSON. Strict, because browsers send other types across sites unasked.
+        WrongContentType: not declared as JSON, or compressed. Strict, because browsers send other types across sites
+            unasked.
         BodyTooLarge: larger than `max_bytes`, told as soon as it is known.
         NotJson: malformed, truncated, nested too deep, or a string that is not Unicode.
     """
     _check_content_type(request.headers.get("content-type"))
+    _check_content_encoding(request.headers.get("content-encoding", "identity"))
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         await _drain(request)
@@ -51,28 +50,34 @@ async def read_json(request: Request, max_bytes: int) -> object:
         raise NotJson(f"body: wanted JSON in UTF-8, got something else: {error}") from error
 
 
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work, and cancel it when the client hangs up; the body must have been read.
+@contextlib.asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel what is done in the block when the client hangs up; the body must have been read.
 
     Raises:
         ClientDisconnect: nobody waits for the result any more.
     """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request))
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("wanted a task to cancel, found none")
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 async def _drain(request: Request) -> None:
@@ -95,3 +100,9 @@ def _check_content_type(value: str | None) -> None:
         if name.strip() != "charset" or charset.strip().strip('"') in {"utf-8", "utf8"}:
             return
     raise WrongContentType(f"Content-Type: wanted application/json, got {(value or 'none')[:60]}")
+
+
+def _check_content_encoding(value: str) -> None:
+    # Undone, a body could be a thousand times larger than what was sent.
+    if value.lower() not in {"identity", ""}:
+        raise WrongContentType(f"Content-Encoding: wanted none, got {value[:60]}")

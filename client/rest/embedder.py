@@ -13,10 +13,11 @@ from client import AsyncEmbeddingClient, Embeddings, InvalidInput
 from client._manifest import Manifest
 from client._wire import encode, normalized
 from client.rest.account import account_of
-from client.rest.body import unless_disconnected
+from client.rest.body import while_connected
 from client.rest.cache import VectorCache
 from client.rest.limits import check_texts
-from client.rest.recall import Recall, Recalled
+from client.rest.memory import held_by
+from client.rest.recall import Recall
 from client.rest.settings import Settings
 from client.rest.tokens import ServedTokenizer, check_characters, count
 
@@ -82,16 +83,12 @@ class Embedder:
         if too_long == "refuse":
             check_characters(texts, limit, field)
 
-        async def embedded() -> Recalled:
+        # What the answer takes until it is sent; float32.
+        held_by(request.scope).add(4 * len(texts) * manifest.hidden_size)
+        async with while_connected(request):
             recalled = await self._recall.embed(encode(texts), max_length, too_long == "cut_start", account.call)
             if too_long == "refuse":
                 await self._check_lengths(texts, recalled.embeddings, limit, field)
-            return recalled
-
-        if len(texts) > self._settings.texts_per_piece:
-            recalled = await unless_disconnected(request, embedded())
-        else:
-            recalled = await embedded()
         answer = recalled.embeddings
         account.tokens = int(answer.tokens.sum())
         account.cache_hits, account.cache_misses = recalled.hits, recalled.misses

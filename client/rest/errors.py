@@ -12,6 +12,7 @@ a fixed sentence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,9 @@ __all__ = [
     "EmptyInput",
     "Failure",
     "Form",
+    "HeadTooLarge",
     "NotJson",
+    "TooSlow",
     "Unauthorized",
     "UnknownModel",
     "WrongContentType",
@@ -68,9 +71,20 @@ class UnknownModel(InvalidInput):
     """A model by a name that is not the served one's."""
 
 
+class TooSlow(InvalidInput):
+    """The request does not come within the time given."""
+
+
+class HeadTooLarge(InvalidInput):
+    """The request's head, or what its body has beside its content, does not end."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """How an error is answered. Without a sentence, the error's own words are passed on."""
+    """How an error is answered. Without a sentence, the error's own words are passed on.
+
+    Where there is a time to come back, the error's own goes before the one given here.
+    """
 
     status: int
     type: str
@@ -82,7 +96,9 @@ class Row:
 _TABLE: dict[type[Exception], Row] = {
     NotJson: Row(400, "not_json"),
     Unauthorized: Row(401, "unauthorized", challenge="Bearer"),
+    TooSlow: Row(408, "too_slow"),
     BodyTooLarge: Row(413, "body_too_large"),
+    HeadTooLarge: Row(431, "head_too_large"),
     WrongContentType: Row(415, "wrong_content_type"),
     EmptyInput: Row(400, "empty_input"),
     UnknownModel: Row(404, "unknown_model"),
@@ -115,7 +131,10 @@ Form = Callable[[Failure], tuple[int, object]]
 def failure_of(error: Exception) -> Failure:
     """What any error means for the caller, by the nearest class in the table."""
     row = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
-    headers = {"Retry-After": str(row.retry_after_s)} if row.retry_after_s else {}
+    retry_after_s = row.retry_after_s
+    if retry_after_s is not None and isinstance(error, EmbeddingError) and error.retry_after_s is not None:
+        retry_after_s = math.ceil(error.retry_after_s)
+    headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else {}
     if row.challenge:
         headers["WWW-Authenticate"] = row.challenge
     place = error.field if isinstance(error, InvalidInput) else ""

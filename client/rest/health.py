@@ -125,7 +125,7 @@ def router(client: AsyncEmbeddingClient, settings: Settings) -> APIRouter:
             served_model_name=manifest.model,
             model_dtype=_DTYPES.get(manifest.precision, manifest.precision),
             model_type={"embedding": EmbeddingModel(pooling=manifest.pooling)},
-            max_concurrent_requests=settings.texts_in_flight,
+            max_concurrent_requests=settings.burst_requests,
             max_input_length=manifest.max_sequence_length,
             max_batch_tokens=settings.texts_per_piece * manifest.max_sequence_length,
             max_batch_requests=settings.texts_per_piece,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -80,9 +81,9 @@ class Metrics(Keeper):
             "embedding_requests_in_flight", "Requests not answered yet, probes left out.", registry=registry
         )
         at_triton = Gauge("embedding_texts_in_flight", "Texts that Triton has.", registry=registry)
-        at_triton.set_function(lambda: client.load.at_server)
+        at_triton.set_function(lambda: client.room.on_the_way)
         waiting = Gauge("embedding_texts_waiting", "Texts that wait for room at Triton.", registry=registry)
-        waiting.set_function(lambda: client.load.waiting)
+        waiting.set_function(lambda: client.room.waiting)
         self._rejected = Counter(
             "embedding_rejected", "Requests turned away, by the type of their error.", ("reason",), registry=registry
         )
@@ -135,6 +136,16 @@ class Metrics(Keeper):
             self._texts_per_request.observe(account.texts)
         self._hits.inc(account.cache_hits)
         self._misses.inc(account.cache_misses)
+
+    def refusal(self, route: str, status: int) -> Callable[[], None]:
+        """What counts a request that was refused before it had an account; cheap, for it is called at overload."""
+        requests, rejected = self._requests.labels(route, "POST", status), self._rejected.labels("overloaded")
+
+        def count() -> None:
+            requests.inc()
+            rejected.inc()
+
+        return count
 
     async def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""

@@ -28,6 +28,8 @@ __all__ = [
 Body = TypeVar("Body", bound=BaseModel)
 
 DEFAULT_MAX_LENGTH = 128
+# pydantic finds all mistakes before the first of them is told: two million unknown fields, 26 MB, took 8 s and 1.9 GB.
+_MOST_FIELDS = 1_000
 
 # A text, or a list of them, none of them empty: as the interfaces of others have it. Here it is a list always.
 OneOrMore = Annotated[
@@ -172,6 +174,8 @@ def checked(schema: type[Body], content: object) -> Body:
     Raises:
         InvalidInput: names the first place that is wrong, what was wanted there and what came, never a whole text.
     """
+    if isinstance(content, dict) and len(content) > _MOST_FIELDS:
+        raise InvalidInput(f"body: wanted at most {_MOST_FIELDS} fields, got {len(content)}")
     try:
         return schema.model_validate(content)
     except ValidationError as error:

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from client import InvalidInput, Limits
 from client._transport import check_url
+from client.rest.admission import Patience
+from client.rest.connection import Bounds
 from client.rest.keys import parse_keys, read_keys
 
 __all__ = ["Settings"]
@@ -71,9 +73,39 @@ class Settings(BaseSettings):
     auto_truncate: bool = Field(
         True, description="cut texts that are too long where a request to /embed does not say, and on /v1/embeddings"
     )
-    texts_per_piece: int = Field(Limits.piece, ge=1, description="texts in one request to Triton: its max_batch_size")
-    texts_in_flight_per_request: int = Field(Limits.call, ge=1, description="texts of one request in Triton at a time")
-    texts_in_flight: int = Field(Limits.total, ge=1, description="texts in Triton at a time")
+    texts_per_piece: int = Field(
+        Limits.piece, ge=1, description="most texts in one request to Triton, at most its max_batch_size"
+    )
+    least_texts_in_flight: int = Field(Limits.least, ge=1, description="texts in Triton at a time, however slow it is")
+    most_texts_in_flight: int = Field(Limits.most, ge=1, description="texts in Triton at a time, however fast it is")
+    work_in_flight_s: float = Field(
+        Limits.at_server_s, gt=0, description="seconds that Triton needs for what it has at a time, between those two"
+    )
+    max_wait_s: float = Field(
+        Patience.max_wait_s, gt=0, description="seconds that a request may wait for its turn at overload, else 429"
+    )
+    burst_requests: int = Field(
+        Patience.burst_requests,
+        ge=0,
+        description="requests that may wait while there is no overload, however long it takes",
+    )
+    calm_after_s: float = Field(
+        Patience.calm_after_s, ge=0, description="seconds without a refusal after which an overload is over"
+    )
+    max_slowdown: float = Field(
+        Patience.max_slowdown,
+        ge=1,
+        description="how many times longer than alone a request of several pieces may take, else 429",
+    )
+    memory_bytes: int = Field(
+        128 * 1024 * 1024, ge=1, description="bytes of bodies and vectors that all requests may hold together"
+    )
+    max_connections: int = Field(1000, ge=1, description="connections at a time; the longest idle one goes for another")
+    receive_timeout_s: float = Field(
+        10.0, gt=0, description="seconds for a request's head, and for its body beyond what 10 kB/s need"
+    )
+    send_timeout_s: float = Field(20.0, gt=0, description="seconds for a client to take what is ready of its answer")
+    keep_alive_s: float = Field(75.0, gt=0, description="seconds that a connection stays open without a request")
     cache_bytes: ByteSize = Field(
         ByteSize(0),
         description="memory for the vectors of texts that came before, such as 256MiB, over gRPC only; 0 keeps none",
@@ -86,8 +118,24 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """The three bounds on texts in flight."""
-        return Limits(self.texts_per_piece, self.texts_in_flight_per_request, self.texts_in_flight)
+        """The bounds on texts in flight."""
+        return Limits(
+            piece=self.texts_per_piece,
+            least_piece=min(Limits.least_piece, self.texts_per_piece),
+            least=self.least_texts_in_flight,
+            most=self.most_texts_in_flight,
+            at_server_s=self.work_in_flight_s,
+        )
+
+    @property
+    def patience(self) -> Patience:
+        """How long waits may be."""
+        return Patience(self.max_wait_s, self.burst_requests, self.calm_after_s, self.max_slowdown)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What connections may take."""
+        return Bounds(self.max_connections, self.receive_timeout_s, self.send_timeout_s, self.keep_alive_s)
 
     @field_validator("triton_url")
     @classmethod
@@ -125,9 +173,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        if not self.texts_per_piece <= self.texts_in_flight_per_request <= self.texts_in_flight:
+        if not Limits.least_piece <= self.least_texts_in_flight <= self.most_texts_in_flight:
             raise ValueError(
-                "wanted texts-per-piece <= texts-in-flight-per-request <= texts-in-flight, got "
-                f"{self.texts_per_piece}, {self.texts_in_flight_per_request}, {self.texts_in_flight}"
+                f"wanted {Limits.least_piece} <= least-texts-in-flight <= most-texts-in-flight, got "
+                f"{self.least_texts_in_flight} and {self.most_texts_in_flight}"
             )
         return self

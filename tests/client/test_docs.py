@@ -25,6 +25,7 @@ PAGES = (
     "docs/runbook.md",
     "docs/operations.md",
     "docs/reliability.md",
+    "docs/security.md",
 )
 # `console` blocks show a terminal: the commands of a fresh clone, which the continuous integration runs as such. `json`
 # blocks show what is in a log.

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client import __version__
 from client.rest import Settings, create_app
+from client.rest.connection import connection_class
 from tests.support.recorder import Recorder, recording
 from tests.support.service import Service, free_ports
 from tests.support.shim import running
@@ -68,8 +69,19 @@ def read(answer: httpx.Response) -> Samples:
 @pytest.fixture
 def shim() -> Iterator[Shim]:
     with recording() as recorder:
-        app = create_app(Settings(triton_url=recorder.url, max_texts=100, max_text_characters=50))
-        with running(app) as url, httpx.Client(base_url=url, timeout=60) as http:
+        settings = Settings(
+            triton_url=recorder.url,
+            max_texts=100,
+            max_text_characters=50,
+            most_texts_in_flight=16,
+            burst_requests=2,
+            max_wait_s=0.001,
+        )
+        app = create_app(settings)
+        with (
+            running(app, http=connection_class(app.state.watch)) as url,
+            httpx.Client(base_url=url, timeout=60) as http,
+        ):
             yield Shim(http, recorder)
 
 
@@ -133,14 +145,35 @@ def test_what_is_in_flight_and_what_waits(shim: Shim) -> None:
     with ThreadPoolExecutor(2) as threads:
         answers = [threads.submit(shim.http.post, "/embedding", json={"texts": texts}) for texts in bodies]
         deadline = time.monotonic() + 20
-        # 64 texts of one request may be at Triton at a time; 4 pieces of 25 are 2 there.
-        while (shim.value("embedding_texts_in_flight"), shim.value("embedding_texts_waiting")) != (55, 50):
+        # 16 may be at Triton at a time: two pieces of 8 of the one, or the other and one or two of its pieces.
+        while shim.value("embedding_texts_in_flight") < 13:
             assert time.monotonic() < deadline, shim.samples()
             time.sleep(0.02)
+        assert shim.value("embedding_texts_in_flight") + shim.value("embedding_texts_waiting") == 105
         assert shim.value("embedding_requests_in_flight") == 2
         shim.recorder.answers.set()
         assert [answer.result().status_code for answer in answers] == [200, 200]
     wait_for_nothing(shim)
+
+
+def test_what_is_refused_before_its_body_is_read_counts_too(shim: Shim) -> None:
+    shim.http.post("/embedding", json={"texts": ["a"]})
+    shim.recorder.answers.clear()
+    with ThreadPoolExecutor(4) as threads:
+        # Two go to Triton, and two wait.
+        answers = [threads.submit(shim.http.post, "/embedding", json={"texts": ["a"] * 8}) for _ in range(4)]
+        deadline = time.monotonic() + 20
+        while shim.value("embedding_texts_in_flight") + shim.value("embedding_texts_waiting") < 32:
+            assert time.monotonic() < deadline, shim.samples()
+            time.sleep(0.02)
+        for path in ("/embedding", "/v1/embeddings"):
+            answer = shim.http.post(path, json={})  # wrong, but nobody reads it
+            assert answer.status_code == 429
+            assert "server-timing" not in answer.headers
+            assert shim.value("embedding_requests_total", route=path, method="POST", status="429") == 1
+        assert shim.value("embedding_rejected_total", reason="overloaded") == 2
+        shim.recorder.answers.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 4
 
 
 def test_who_hangs_up_leaves_nothing_behind(shim: Shim) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Iterator
 
 import httpx
@@ -156,59 +155,6 @@ def test_token_ids_are_refused_with_langchains_remedy(client: openai.OpenAI, ids
     with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as caught:
         client.embeddings.create(model=MODEL, input=ids)
     assert (caught.value.param, caught.value.type) == ("input", "invalid_request_error")
-
-
-# name: (body, status, param, start of the message)
-BAD_BODIES: dict[str, tuple[object, int, str | None, str]] = {
-    "empty-string": ({"input": ""}, 400, "input", "input[0]: wanted a text, got an empty string"),
-    "empty-string-among-others": ({"input": ["a", ""]}, 400, "input", "input[1]: wanted a text, got an empty string"),
-    "empty-list": ({"input": []}, 400, "input", "input: wanted at least one text, got an empty list"),
-    "no-input": ({"model": MODEL}, 400, "input", "input: wanted this field, got none"),
-    "input-null": ({"input": None}, 400, "input", "input: wanted a list of strings, got null"),
-    "item-null": ({"input": ["a", None]}, 400, "input", "input[1]: wanted a string, got null"),
-    "ids-after-texts": ({"input": ["a", 7]}, 400, "input", "input[1]: wanted a string, got the integer 7"),
-    "too-many": ({"input": ["a"] * 10_001}, 400, "input", "input: wanted at most 10000, got 10001"),
-    "model-5": ({"input": "a", "model": 5}, 400, "model", "model: wanted a string, got the integer 5"),
-    "format": ({"input": "a", "encoding_format": "int8"}, 400, "encoding_format", "encoding_format: wanted 'float' or"),
-    "dimensions-0": ({"input": "a", "dimensions": 0}, 400, "dimensions", "dimensions: wanted an integer from 1 to 384"),
-    "dimensions-385": ({"input": "a", "dimensions": 385}, 400, "dimensions", "dimensions: wanted an integer from 1 to"),
-    "dimensions-1.5": ({"input": "a", "dimensions": 1.5}, 400, "dimensions", "dimensions: wanted an integer, got the"),
-    "a-list": ([], 400, None, "body: wanted a JSON object, got an empty list"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_bodies(http: httpx.Client, name: str) -> None:
-    body, status, param, message = BAD_BODIES[name]
-    assert_refused(http.post("/v1/embeddings", json=body), status, param, message)
-
-
-def assert_refused(answer: httpx.Response, status: int, param: str | None, message: str) -> None:
-    assert answer.status_code == status
-    error = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
-    assert error["message"].startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("content", "content_type", "status"),
-    [
-        (b"{", "application/json", 400),
-        (b'{"input": "\xff"}', "application/json", 400),
-        (b"input=a", "application/x-www-form-urlencoded", 415),
-        (json.dumps({"input": "a" * (33 << 20)}).encode(), "application/json", 413),
-    ],
-    ids=["not json", "not unicode", "a form", "too large"],
-)
-def test_bodies_that_are_none(http: httpx.Client, content: bytes, content_type: str, status: int) -> None:
-    answer = http.post("/v1/embeddings", content=content, headers={"Content-Type": content_type})
-    assert_refused(answer, status, None, "")
-
-
-def test_no_such_path_and_method(http: httpx.Client) -> None:
-    assert_refused(http.get("/v1/files"), 404, None, "no such path")
-    assert_refused(http.get("/v1/embeddings"), 405, None, "wanted POST, got GET")
 
 
 def test_extra_and_null_fields_are_left_aside(http: httpx.Client) -> None:

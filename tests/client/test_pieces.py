@@ -1,4 +1,4 @@
-"""Splitting, order, fairness and cancellation, with a stand-in for the sending only."""
+"""Splitting, order, fairness and cancellation, with a stand-in for the sending only; in virtual time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from client import Embeddings, InvalidInput, Limits, Unavailable
+from client._pace import Pace
 from client._pieces import Room, run
+from tests.support import virtual_time
 
-LIMITS = Limits(piece=4, call=8, total=16)
+# Fixed room: what a server's speed makes of it is tested below.
+LIMITS = Limits(piece=4, least_piece=4, least=16, most=16)
 
 
 def answer(texts: Sequence[bytes]) -> Embeddings:
@@ -25,7 +28,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 class Sender:
-    """Sends one piece in one turn of the loop or more; counts what is in flight."""
+    """Sends pieces, the later ones of a call a little faster; counts what is in flight."""
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -37,58 +40,150 @@ class Sender:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.sent.extend(texts)
         try:
-            # The later ones of a call come back first.
             await asyncio.sleep(0.002 / (1 + int(texts[0])))
             return answer(texts)
         finally:
             self.in_flight -= len(texts)
 
 
-def free(room: Room) -> int:
-    return room._free
+class Server:
+    """Embeds in order of arrival, so many texts per second, at most 64 at a time, as Triton does."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._queue: asyncio.Queue[tuple[Sequence[bytes], asyncio.Future[None]]] = asyncio.Queue()
+        self._working = asyncio.create_task(self._work())
+
+    async def __call__(self, texts: Sequence[bytes]) -> Embeddings:
+        done = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((texts, done))
+        await done
+        return answer(texts)
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while not self._queue.empty() and sum(len(texts) for texts, _ in batch) < 64:
+                batch.append(self._queue.get_nowait())
+            await asyncio.sleep(sum(len(texts) for texts, _ in batch) / self._per_s)
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+
+
+def is_empty(room: Room) -> bool:
+    """Whether all room was given back, and nobody waits."""
+    lines = [room.first, room.later]
+    return (room.small, room.waiting, room.calls) == (0, 0, {}) and all(
+        (line.waiting, line.on_the_way, len(line.turns)) == (0, 0, 0) for line in lines
+    )
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 100])
 def test_order_is_kept(count: int) -> None:
-    result = asyncio.run(run(numbered(count), Sender(), LIMITS, Room(LIMITS.total)))
+    result = asyncio.run(run(numbered(count), Sender(), Room(LIMITS)))
     assert result.tokens.tolist() == list(range(count))
     assert result.vectors.shape == (count, 1)
 
 
 def test_in_flight_is_bounded() -> None:
-    async def scenario() -> tuple[Sender, Room]:
-        sender, room = Sender(), Room(LIMITS.total)
-        await run(numbered(100), sender, LIMITS, room)
-        assert sender.most_in_flight <= LIMITS.call
-        await asyncio.gather(*(run(numbered(30), sender, LIMITS, room) for _ in range(10)))
-        return sender, room
+    async def scenario() -> tuple[int, int]:
+        sender, room = Sender(), Room(LIMITS)
+        await run(numbered(100), sender, room)
+        alone = sender.most_in_flight
+        await asyncio.gather(*(run(numbered(30), sender, room) for _ in range(10)))
+        assert is_empty(room)
+        return alone, sender.most_in_flight
 
-    sender, room = asyncio.run(scenario())
-    assert LIMITS.call < sender.most_in_flight <= LIMITS.total
-    assert free(room) == LIMITS.total
+    assert asyncio.run(scenario()) == (16, 16)
 
 
-def test_a_big_call_takes_turns_with_small_ones() -> None:
-    async def scenario() -> list[str]:
-        room, ended = Room(LIMITS.total), []
+def test_a_piece_larger_than_the_room_goes_alone() -> None:
+    async def scenario() -> None:
+        sender, room = Sender(), Room(Limits(piece=4, least_piece=4, least=4, most=4))
+        await asyncio.gather(*(run(numbered(count), sender, room) for count in (4, 4, 9, 3)))
+        assert sender.most_in_flight == 4
 
-        async def call(name: str, count: int) -> None:
-            await run(numbered(count), Sender(), LIMITS, room)
-            ended.append(name)
+    asyncio.run(scenario())
 
-        # Three big calls fill the room; a small one comes last.
-        big = [asyncio.create_task(call("big", 400)) for _ in range(3)]
-        await asyncio.sleep(0.005)
-        await call("small", 1)
-        await asyncio.gather(*big)
-        return ended
 
-    assert asyncio.run(scenario())[0] == "small"
+def test_the_room_follows_the_speed_of_the_server() -> None:
+    async def size_with(per_s: float) -> int:
+        room = Room(Limits(least=32, most=1024, at_server_s=0.25), Pace(virtual_time.clock))
+        server = Server(per_s)
+        await asyncio.gather(*(run(numbered(16), server, room) for _ in range(600)))
+        return room.size
+
+    assert virtual_time.run(size_with(10)) == 32
+    assert virtual_time.run(size_with(1000)) == pytest.approx(250, rel=0.1)
+    assert virtual_time.run(size_with(100_000)) == 1024
+
+
+def test_a_single_text_does_not_wait_for_big_calls() -> None:
+    """It waits for what is at the server, some tenths of a second, and not for 30,000 texts."""
+
+    async def scenario() -> tuple[list[float], int]:
+        room, server = Room(Limits(), Pace(virtual_time.clock)), Server(per_s=100)
+        big = [asyncio.create_task(run(numbered(10_000), server, room)) for _ in range(3)]
+        waits = []
+        while virtual_time.clock() < 60:
+            await asyncio.sleep(0.1)
+            before = virtual_time.clock()
+            await run(numbered(1), server, room)
+            waits.append(virtual_time.clock() - before)
+        left = sum(room.calls.values())
+        for call in big:
+            call.cancel()
+        await asyncio.gather(*big, return_exceptions=True)
+        assert is_empty(room)
+        return waits, left
+
+    waits, left = virtual_time.run(scenario())
+    # At most three quarters of 0.4 s are theirs. (At the start it still waited for their first pieces.)
+    assert max(waits[1:]) < 0.5
+    # And the big calls lose only what the small ones take.
+    assert 30_000 - left > 0.9 * (60 * 100 - len(waits))
+
+
+def test_small_calls_do_not_stop_a_big_one() -> None:
+    async def scenario() -> float:
+        room, server = Room(Limits(), Pace(virtual_time.clock)), Server(per_s=100)
+
+        async def always() -> None:
+            while True:
+                await run(numbered(1), server, room)
+
+        small = [asyncio.create_task(always()) for _ in range(300)]
+        await asyncio.sleep(1)
+        before = virtual_time.clock()
+        await run(numbered(1000), server, room)
+        for each in small:
+            each.cancel()
+        return virtual_time.clock() - before
+
+    # Alone it would take 10 s; it gets about half of the server, as far as pieces of 16 are even.
+    assert virtual_time.run(scenario()) < 30
+
+
+def test_big_calls_take_turns() -> None:
+    async def scenario() -> list[float]:
+        room, server = Room(Limits(), Pace(virtual_time.clock)), Server(per_s=100)
+
+        async def took(count: int) -> float:
+            await run(numbered(count), server, room)
+            return virtual_time.clock()
+
+        return list(await asyncio.gather(took(5000), took(200), took(5000)))
+
+    first, short, second = virtual_time.run(scenario())
+    # A third of the server each: 6 s, and not behind the first one's 50 s.
+    assert short < 10
+    assert first == pytest.approx(second, rel=0.05)
 
 
 def test_the_first_error_cancels_the_rest_and_frees_the_room() -> None:
-    async def scenario() -> tuple[int, int, int]:
-        sender, room = Sender(), Room(LIMITS.total)
+    async def scenario() -> tuple[int, int]:
+        sender, room = Sender(), Room(LIMITS)
 
         async def failing(texts: Sequence[bytes]) -> Embeddings:
             if texts[0] == b"20":
@@ -96,12 +191,13 @@ def test_the_first_error_cancels_the_rest_and_frees_the_room() -> None:
             return await sender(texts)
 
         with pytest.raises(Unavailable, match="away"):
-            await run(numbered(400), failing, LIMITS, room)
+            await run(numbered(400), failing, room)
         await asyncio.sleep(0)
-        return sender.in_flight, free(room), len(sender.sent)
+        assert is_empty(room)
+        return sender.in_flight, len(sender.sent)
 
-    in_flight, room, sent = asyncio.run(scenario())
-    assert (in_flight, room) == (0, LIMITS.total)
+    in_flight, sent = asyncio.run(scenario())
+    assert in_flight == 0
     assert sent < 100
 
 
@@ -110,63 +206,94 @@ def test_a_bug_is_not_hidden_among_errors() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):
-        asyncio.run(run(numbered(9), buggy, LIMITS, Room(LIMITS.total)))
+        asyncio.run(run(numbered(9), buggy, Room(LIMITS)))
 
 
 def test_errors_of_one_call_do_not_touch_another() -> None:
     async def scenario() -> None:
-        room = Room(LIMITS.total)
+        room = Room(LIMITS)
 
         async def failing(texts: Sequence[bytes]) -> Embeddings:
             raise InvalidInput("bad")
 
-        bad = [run(numbered(9), failing, LIMITS, room) for _ in range(5)]
-        good = [run(numbered(50), Sender(), LIMITS, room) for _ in range(3)]
+        bad = [run(numbered(9), failing, room) for _ in range(5)]
+        good = [run(numbered(50), Sender(), room) for _ in range(3)]
         results = await asyncio.gather(*bad, *good, return_exceptions=True)
         assert [type(result) for result in results] == [InvalidInput] * 5 + [Embeddings] * 3
+        assert is_empty(room)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2, 5, 10])
 def test_cancelling_a_call_frees_the_room(moment: int) -> None:
-    async def scenario() -> tuple[int, int]:
-        sender, room = Sender(), Room(LIMITS.total)
-        calls = [asyncio.create_task(run(numbered(100), sender, LIMITS, room)) for _ in range(5)]
-        calls += [asyncio.create_task(run(numbered(1), sender, LIMITS, room)) for _ in range(5)]
+    async def scenario() -> int:
+        sender, room = Sender(), Room(LIMITS)
+        calls = [asyncio.create_task(run(numbered(100), sender, room)) for _ in range(5)]
+        calls += [asyncio.create_task(run(numbered(1), sender, room)) for _ in range(5)]
         for _ in range(moment):
             await asyncio.sleep(0)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         await asyncio.sleep(0)
-        return sender.in_flight, free(room)
+        assert is_empty(room)
+        return sender.in_flight
 
-    assert asyncio.run(scenario()) == (0, LIMITS.total)
+    assert asyncio.run(scenario()) == 0
 
 
 def test_room_is_given_in_order_and_none_is_lost_by_a_cancelled_waiter() -> None:
     async def scenario() -> list[int]:
-        room, got = Room(4), []
-        await room.take(4)
+        room, got = Room(Limits(piece=4, least_piece=4, least=4, most=4)), []
+        await room.take(4, room.first)
 
         async def waiter(texts: int) -> None:
-            await room.take(texts)
+            await room.take(texts, room.first)
             got.append(texts)
-            room.give_back(texts)
+            room.give_back(texts, room.first, embedded=True)
 
         tasks = [asyncio.create_task(waiter(texts)) for texts in (3, 4, 1, 2)]
         await asyncio.sleep(0)
         tasks[1].cancel()
-        room.give_back(4)
+        room.give_back(4, room.first, embedded=True)
         tasks[0].cancel()  # in the same moment as it is granted
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert free(room) == 4
+        assert is_empty(room)
         return got
 
     assert asyncio.run(scenario()) == [1, 2]
 
 
-def test_limits_must_nest() -> None:
-    with pytest.raises(ValueError, match="wanted 1 <= piece <= call <= total"):
-        Limits(piece=64, call=32)
+def test_a_large_piece_is_not_overtaken_for_ever() -> None:
+    """Small pieces of the other line must not take each bit of room as it comes free."""
+
+    async def scenario() -> list[str]:
+        room, went = Room(Limits(piece=8, least=8, most=8)), []
+
+        async def take(name: str, texts: int, late: bool) -> None:
+            line = room.later if late else room.first
+            await room.take(texts, line)
+            went.append(name)
+            await asyncio.sleep(1)
+            room.give_back(texts, line, embedded=True)
+
+        tasks = [asyncio.create_task(take("small", 2, late=True)) for _ in range(8)]
+        await asyncio.sleep(0.5)
+        tasks += [asyncio.create_task(take("large", 8, late=False))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(take("small", 2, late=True)) for _ in range(8)]
+        await asyncio.gather(*tasks)
+        return went
+
+    assert virtual_time.run(scenario()).index("large") == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"piece": 4}, {"least_piece": 64}, {"least": 4}, {"most": 15}, {"at_server_s": 0}, {"least_piece": 0}],
+    ids=str,
+)
+def test_limits_must_nest(values: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="wanted 1 <= least_piece <= piece"):
+        Limits(**values)

@@ -20,7 +20,6 @@ from tests.support.triton import Triton
 pytestmark = pytest.mark.triton
 
 JSON = {"Content-Type": "application/json"}
-RANGE = "max_length: wanted an integer from 2 to 512 (the model's positions), got "
 
 
 @pytest.fixture(scope="module")
@@ -31,76 +30,6 @@ def http(service: Service) -> Iterator[httpx.Client]:
 
 def texts(**fields: object) -> bytes:
     return json.dumps({"texts": ["a"], **fields}).encode()
-
-
-# name: (body, status, type, start of the message)
-BAD_BODIES: dict[str, tuple[bytes, int, str, str]] = {
-    "no-texts": (b"{}", 422, "invalid_input", "texts: wanted this field, got none"),
-    "texts-is-a-string": (texts(texts="a"), 422, "invalid_input", "texts: wanted a list of strings, got a string"),
-    "texts-is-null": (texts(texts=None), 422, "invalid_input", "texts: wanted a list of strings, got null"),
-    "texts-is-an-object": (texts(texts={}), 422, "invalid_input", "texts: wanted a list of strings, got an object"),
-    "item-is-a-number": (
-        texts(texts=["a", "b", "c", 7]),
-        422,
-        "invalid_input",
-        "texts[3]: wanted a string, got the integer 7",
-    ),
-    "item-is-null": (texts(texts=[None]), 422, "invalid_input", "texts[0]: wanted a string, got null"),
-    "item-is-a-list": (texts(texts=["a", ["b"]]), 422, "invalid_input", "texts[1]: wanted a string, got a list"),
-    "item-is-true": (texts(texts=[True]), 422, "invalid_input", "texts[0]: wanted a string, got true"),
-    "empty-list": (texts(texts=[]), 422, "invalid_input", "texts: wanted at least one text, got an empty list"),
-    "too-many-texts": (
-        texts(texts=["a"] * 10_001),
-        422,
-        "invalid_input",
-        "texts: wanted at most 10000, got 10001",
-    ),
-    "body-over-the-limit": (
-        texts(texts=["a" * (32 << 20)]),
-        413,
-        "body_too_large",
-        "body: wanted at most 33554432 bytes, got 335544",
-    ),
-    "empty-body": (b"", 400, "not_json", "body: wanted JSON"),
-    "not-json": (b"texts=a", 400, "not_json", "body: wanted JSON"),
-    "truncated": (b'{"texts": ["a", "b', 400, "not_json", "body: wanted JSON"),
-    "two-values": (b'{"texts": ["a"]}{}', 400, "not_json", "body: wanted JSON"),
-    "not-a-number": (b'{"texts": ["a"], "max_length": NaN}', 400, "not_json", "body: wanted JSON"),
-    "nested-200000-deep": (b"[" * 200_000, 400, "not_json", "body: wanted JSON"),
-    "nested-in-texts": (
-        b'{"texts": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
-        400,
-        "not_json",
-        "body: wanted JSON",
-    ),
-    "lone-surrogate": (b'{"texts": ["\\ud800"]}', 400, "not_json", "body: wanted JSON"),
-    "invalid-utf8": (b'{"texts": ["\xff"]}', 400, "not_json", "body: wanted JSON"),
-    "raw-control-character": (b'{"texts": ["\x00"]}', 400, "not_json", "body: wanted JSON"),
-    "a-list": (b'["a"]', 422, "invalid_input", "body: wanted a JSON object, got a list"),
-    "null": (b"null", 422, "invalid_input", "body: wanted a JSON object, got null"),
-    "max_length-0": (texts(max_length=0), 422, "invalid_input", RANGE + "0"),
-    "max_length-1": (texts(max_length=1), 422, "invalid_input", RANGE + "1"),
-    "max_length-negative": (texts(max_length=-5), 422, "invalid_input", RANGE + "-5"),
-    "max_length-above-positions": (texts(max_length=513), 422, "invalid_input", RANGE + "513"),
-    "max_length-10^12": (texts(max_length=10**12), 422, "invalid_input", RANGE + "1000000000000"),
-    "max_length-10^30": (texts(max_length=10**30), 422, "invalid_input", "max_length: wanted an integer, got the num"),
-    "max_length-float": (texts(max_length=1.5), 422, "invalid_input", "max_length: wanted an integer, got the number"),
-    "max_length-128.0": (texts(max_length=128.0), 422, "invalid_input", "max_length: wanted an integer, got the num"),
-    "max_length-string": (texts(max_length="9"), 422, "invalid_input", "max_length: wanted an integer, got a string"),
-    "max_length-null": (texts(max_length=None), 422, "invalid_input", "max_length: wanted an integer, got null"),
-    "max_length-true": (texts(max_length=True), 422, "invalid_input", "max_length: wanted an integer, got true"),
-    "max_length-list": (texts(max_length=[8]), 422, "invalid_input", "max_length: wanted an integer, got a list"),
-    "normalize-1": (texts(normalize=1), 422, "invalid_input", "normalize: wanted true or false, got the integer 1"),
-    "normalize-string": (texts(normalize="yes"), 422, "invalid_input", "normalize: wanted true or false, got a str"),
-    "normalize-null": (texts(normalize=None), 422, "invalid_input", "normalize: wanted true or false, got null"),
-    "unknown-field": (
-        texts(truncate=True),
-        422,
-        "invalid_input",
-        "truncate: wanted no other fields than texts, max_length, normalize, got this one",
-    ),
-    "misspelt-field": (b'{"text": ["a"]}', 422, "invalid_input", "texts: wanted this field, got none"),
-}
 
 
 def assert_refused(answer: httpx.Response, status: int, kind: str, message: str) -> None:
@@ -114,34 +43,9 @@ def assert_refused(answer: httpx.Response, status: int, kind: str, message: str)
     assert len(error["message"]) < 300
 
 
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_bodies(http: httpx.Client, name: str) -> None:
-    body, status, kind, message = BAD_BODIES[name]
-    assert_refused(http.post("/embedding", content=body, headers=JSON), status, kind, message)
-
-
-@pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/json; charset=latin-1"]
-)
-def test_wrong_content_type(http: httpx.Client, content_type: str) -> None:
-    answer = http.post("/embedding", content=texts(), headers={"Content-Type": content_type})
-    assert_refused(answer, 415, "wrong_content_type", "Content-Type: wanted application/json, got")
-
-
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/ld+json"])
 def test_other_ways_to_say_json(http: httpx.Client, content_type: str) -> None:
     assert http.post("/embedding", content=texts(), headers={"Content-Type": content_type}).status_code == 200
-
-
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("POST", "/nope", 404)])
-def test_no_such_path(http: httpx.Client, method: str, path: str, status: int) -> None:
-    assert_refused(http.request(method, path), status, "not_found", "no such path")
-
-
-def test_wrong_method(http: httpx.Client) -> None:
-    answer = http.get("/embedding")
-    assert_refused(answer, 405, "method_not_allowed", "wanted POST, got GET")
-    assert answer.headers["allow"] == "POST"
 
 
 def test_a_body_of_unknown_length_is_refused_while_it_comes(http: httpx.Client) -> None:

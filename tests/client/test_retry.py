@@ -143,7 +143,7 @@ def test_a_cancelled_call_takes_its_pieces_along(service: Service) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await call
             await asyncio.sleep(0)
-            assert client._room._free == client.limits.total
+            assert client.room.on_the_way == 0
             assert (await client.embed(["a"], deadline_s=30)).shape == (1, 384)
 
     asyncio.run(scenario())

@@ -269,38 +269,6 @@ def test_health(http: httpx.Client) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-# name: (path, body, status, error_type, start of the message)
-BAD_BODIES: dict[str, tuple[str, object, int, str, str]] = {
-    "empty-string": ("/embed", {"inputs": ""}, 400, "Empty", "inputs[0]: wanted a text, got an empty string"),
-    "an-empty-one": ("/", {"inputs": ["a", ""]}, 400, "Empty", "inputs[1]: wanted a text, got an empty string"),
-    "empty-list": ("/embed", {"inputs": []}, 400, "Empty", "inputs: wanted at least one text, got an empty list"),
-    "tokenize-nothing": ("/tokenize", {"inputs": []}, 400, "Empty", "inputs: wanted at least one text"),
-    "no-inputs": ("/embed", {}, 422, "Validation", "inputs: wanted this field, got none"),
-    "ids": ("/embed", {"inputs": [1, 2]}, 422, "Validation", "inputs[0]: wanted a string, got the integer 1"),
-    "too-many": ("/embed", {"inputs": ["a"] * 10_001}, 422, "Validation", "inputs: wanted at most 10000, got 10001"),
-    "tokenize-too-many": ("/tokenize", {"inputs": ["a"] * 10_001}, 422, "Validation", "inputs: wanted at most 10000"),
-    "tokenize-too-long": ("/tokenize", {"inputs": "a" * 64_001}, 422, "Validation", "inputs[0]: wanted at most 256 t"),
-    "direction": (
-        "/embed",
-        {"inputs": "a", "truncation_direction": "up"},
-        422,
-        "Validation",
-        "truncation_direction: w",
-    ),
-    "normalize-1": ("/embed", {"inputs": "a", "normalize": 1}, 422, "Validation", "normalize: wanted true or false"),
-    "dimensions-0": ("/embed", {"inputs": "a", "dimensions": 0}, 422, "Validation", "dimensions: wanted an integer f"),
-    "null": ("/embed", None, 422, "Validation", "body: wanted a JSON object, got null"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_bodies(http: httpx.Client, name: str) -> None:
-    path, body, status, kind, message = BAD_BODIES[name]
-    answer = http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
-    assert_refused(answer, status, kind)
-    assert answer.json()["error"].startswith(message)
-
-
 def assert_refused(answer: httpx.Response, status: int, kind: str) -> None:
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "error_type"}

@@ -10,7 +10,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
@@ -79,12 +78,6 @@ def test_triton_refuses_wrong_tensors(triton: Triton, arrays: dict[str, np.ndarr
     with pytest.raises(InferenceServerException) as caught:
         triton.infer("embedding", **arrays)
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
-
-
-def test_unknown_model(triton: Triton) -> None:
-    with pytest.raises(InferenceServerException) as caught:
-        triton.infer("unknown", TEXT=text_tensor(["a"]))
-    assert caught.value.status() == "StatusCode.NOT_FOUND"
 
 
 def test_neighbours_of_bad_requests_get_their_vectors(triton: Triton) -> None:
@@ -157,75 +150,6 @@ def test_odd_masks_never_kill_bert(triton: Triton, mask: list[int]) -> None:
 def test_too_many_positions(triton: Triton) -> None:
     with pytest.raises(InferenceServerException):
         bert(triton, np.full((1, 600), 7592, np.int64), np.ones((1, 600), np.int64))
-
-
-def request_body(**changes: Any) -> dict[str, Any]:
-    text = {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["a"]}
-    max_length = {"name": "MAX_LENGTH", "shape": [1, 1], "datatype": "INT32", "data": [128]}
-    text |= changes.pop("text", {})
-    max_length |= changes.pop("max_length", {})
-    return {"inputs": [text, max_length]} | changes
-
-
-# The bodies are sent as they are; statuses are Triton 2.51's own where 500 stands for a client's mistake.
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        pytest.param(request_body(), 200, id="good"),
-        pytest.param(request_body(text={"data": [""]}), 200, id="empty string"),
-        pytest.param(request_body(text={"data": ["\x00"]}), 200, id="NUL"),
-        pytest.param({}, 500, id="no inputs"),
-        pytest.param("{", 500, id="truncated JSON"),
-        pytest.param("hello", 500, id="not JSON"),
-        pytest.param(request_body(text={"shape": [0, 1]}), 400, id="no rows"),
-        pytest.param(request_body(text={"shape": [-1, 1]}), 500, id="negative shape"),
-        pytest.param(request_body(text={"data": [1]}), 500, id="number as text"),
-        pytest.param(request_body(text={"data": [None]}), 500, id="null as text"),
-        pytest.param(request_body(text={"datatype": "INT32", "data": [1]}), 400, id="wrong datatype"),
-        pytest.param(request_body(text={"shape": [2, 1], "data": ["a", "b"]}), 400, id="differing batch sizes"),
-        pytest.param(request_body(max_length={"data": [0]}), 400, id="max_length 0"),
-        pytest.param(request_body(max_length={"data": [513]}), 400, id="max_length above the positions"),
-        pytest.param(request_body(max_length={"data": [1.5]}), 500, id="max_length 1.5"),
-        pytest.param(request_body(max_length={"data": ["128"]}), 500, id="max_length a string"),
-        pytest.param(request_body(max_length={"data": [None]}), 500, id="max_length null"),
-        pytest.param(request_body(outputs=[{"name": "OTHER"}]), 400, id="unknown output"),
-        pytest.param(
-            '{"inputs":[{"name":"TEXT","shape":[1,1],"datatype":"BYTES","data":["\\ud800"]}]}', 500, id="surrogate"
-        ),
-    ],
-)
-def test_kserve_http(service: Service, body: Any, status: int) -> None:
-    content = body if isinstance(body, str) else json.dumps(body)
-    answer = httpx.post(f"{service.http_url}/v2/models/embedding/infer", content=content, timeout=30)
-    assert answer.status_code == status, answer.text
-    assert status == 200 or answer.json()["error"]
-
-
-def test_ten_to_the_twelve_in_an_int32_tensor(service: Service) -> None:
-    # Triton's parser keeps the low 32 bits, -727379968, which our step refuses.
-    body = request_body(max_length={"data": [10**12]})
-    answer = httpx.post(f"{service.http_url}/v2/models/embedding/infer", json=body, timeout=30)
-    assert (answer.status_code, "wanted 2 to 512 tokens" in answer.text) == (400, True), answer.text
-
-
-def test_invalid_utf8_over_http(service: Service) -> None:
-    raw = b"\x02\x00\x00\x00a\xff"
-    head = {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
-    header = json.dumps({"inputs": [head]}).encode()
-    answer = httpx.post(
-        f"{service.http_url}/v2/models/embedding/infer",
-        content=header + raw,
-        headers={"Inference-Header-Content-Length": str(len(header))},
-    )
-    assert answer.status_code == 400, answer.text
-    assert "TEXT[0]: wanted UTF-8" in answer.json()["error"]
-
-
-@pytest.mark.parametrize("depth", [1_000, 200_000, 2_000_000])
-def test_deep_json_does_not_kill_triton(service: Service, depth: int) -> None:
-    body = b"[" * depth
-    answer = httpx.post(f"{service.http_url}/v2/models/embedding/infer", content=body, timeout=60)
-    assert answer.status_code == 500
 
 
 def test_the_tokenizers_file_goes_with_one_text_only(triton: Triton, service: Service) -> None:

@@ -22,10 +22,10 @@ from tests.support.service import ROOT, free_ports, without_settings
 
 
 @contextlib.contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
-    """Serve the application in the block; gives its http://HOST:PORT."""
+def running(app: ASGIApp, **config: Any) -> Iterator[str]:
+    """Serve the application in the block; gives its http://HOST:PORT. `config` goes to uvicorn."""
     (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, ws="none", **config))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
