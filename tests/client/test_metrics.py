@@ -128,7 +128,7 @@ def test_what_is_turned_away_by_reason(shim: Shim) -> None:
 
 
 def test_a_lost_triton_is_an_upstream_error(shim: Shim) -> None:
-    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))
+    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))
     with running(app) as url, httpx.Client(base_url=url) as http:
         assert http.post("/embedding", json={"texts": ["a"]}).status_code == 503
         began = time.monotonic()

@@ -243,7 +243,7 @@ def test_says_what_was_wrong(open_page: Open, url: str) -> None:
 
 
 def test_says_that_the_model_is_away_and_when_to_come_back(open_page: Open) -> None:
-    with running(create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))) as url:
+    with running(create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))) as url:
         page = open_page(url)
         expect(page.get_by_role("alert")).to_contain_text("Try again in 3 s. 503 unavailable")
         expect(page.locator("#result")).to_be_hidden()
