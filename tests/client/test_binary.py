@@ -38,7 +38,7 @@ def vectors(answer: httpx.Response) -> np.ndarray:
     return np.frombuffer(answer.content, "<f4").reshape(shape)
 
 
-@pytest.mark.parametrize("count", [3, 3000])  # at once, and in blocks
+@pytest.mark.parametrize("count", [3, 300])  # at once, and in blocks
 @pytest.mark.parametrize("kind", [BINARY, NPY])
 def test_same_numbers_as_in_json(http: httpx.Client, kind: str, count: int) -> None:
     body = {"texts": [f"{TEXTS[number % 3]} {number}" for number in range(count)]}

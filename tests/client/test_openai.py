@@ -187,7 +187,7 @@ def test_failures_become_the_clients_own_errors(
     cause: Exception, expected: type[openai.APIStatusError], status: int, kind: str, code: str | None
 ) -> None:
     """Whatever goes wrong in a route of this interface, raised in one beside the real ones."""
-    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))
+    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))
 
     @app.post("/v1/failing")
     async def failing() -> None:
@@ -201,7 +201,7 @@ def test_failures_become_the_clients_own_errors(
 
 
 def test_without_triton(texts: list[str]) -> None:
-    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))
+    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))
     with running(app) as url, connected(url) as client:
         for call in (lambda: client.embeddings.create(model=MODEL, input=texts), client.models.list):
             with pytest.raises(openai.InternalServerError) as caught:

@@ -25,7 +25,8 @@ from tests.support.service import free_ports
 
 @pytest.fixture
 def app() -> FastAPI:
-    return create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", max_body_bytes=1000, max_texts=10))
+    nobody = f"grpc://127.0.0.1:{free_ports(1)[0]}"
+    return create_app(Settings(triton_url=nobody, patience_s=0, max_body_bytes=1000, max_texts=10))
 
 
 def ask(app: FastAPI, method: str, path: str, **arguments: object) -> httpx.Response:

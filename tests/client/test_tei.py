@@ -304,7 +304,7 @@ def test_unknown_and_null_fields_are_left_aside(http: httpx.Client, raw: np.ndar
 )
 def test_failures_in_teis_words(cause: Exception, status: int, kind: str) -> None:
     """Whatever goes wrong on a path of this interface, raised on one of them."""
-    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}"))
+    app = create_app(Settings(triton_url=f"grpc://127.0.0.1:{free_ports(1)[0]}", patience_s=0))
 
     @app.put("/embed")
     async def failing() -> None:

@@ -74,10 +74,8 @@ def test_a_big_request_is_one_span(tmp_path: Path) -> None:
 
 
 def test_failures(tmp_path: Path) -> None:
-    with (
-        collecting() as collector,
-        program(tmp_path, "--triton-url", f"grpc://127.0.0.1:{free_ports(1)[0]}", **variables(collector)) as shim,
-    ):
+    nobody = ("--triton-url", f"grpc://127.0.0.1:{free_ports(1)[0]}", "--patience-s", "0")
+    with collecting() as collector, program(tmp_path, *nobody, **variables(collector)) as shim:
         httpx.post(f"{shim.url}/embedding", json={"texts": []})
         httpx.post(f"{shim.url}/embedding", json=BODY)
         mistake, lost = collector.wait_for(2)

@@ -16,7 +16,7 @@ from tests.support.triton import Triton
 pytestmark = pytest.mark.triton
 
 CLIENTS = 32
-TEXTS_EACH = 20
+TEXTS_EACH = 6
 
 
 def mean_batch_sizes(triton: Triton, texts: list[str], send: Callable[[str], object]) -> dict[str, float]:

@@ -76,29 +76,22 @@ def test_no_module_of_serving_imports_torch_or_transformers(module: str) -> None
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
-def test_leaves_no_shared_memory_behind(model_repository: Path) -> None:
-    with serving(model_repository) as running:
+def test_triton_killed_while_the_shim_starts_anew_and_then_ctrl_c(model_repository: Path) -> None:
+    """It heals, stops with exit code 0, and leaves no shared memory behind, of which a killed Triton frees none."""
+    with serving(model_repository, stopped_by=signal.SIGINT) as running:
         prefix = f"embedding-{running.pid}-"
         assert list(Path("/dev/shm").glob(f"{prefix}*"))
-        processes(running.pid)["bert"].kill()
-        deadline = time.monotonic() + 15
-        while "starting it anew" not in running.log.read_text() or not embeds(running):
-            assert time.monotonic() < deadline
+        found = processes(running.pid)
+        found["rest"].kill()
+        while "the REST shim ended" not in running.log.read_text():
+            time.sleep(0.02)
+        found["bert"].kill()
+        began = time.monotonic()
+        while not embeds(running):
+            assert time.monotonic() - began < 20, running.log.read_text()
             time.sleep(0.1)
+        assert running.log.read_text().count("starting it anew") == 2
     assert not list(Path("/dev/shm").glob(f"{prefix}*"))
-
-
-def test_ctrl_c_stops_cleanly(model_repository: Path) -> None:
-    with serving(model_repository) as running:
-        children = psutil.Process(running.pid).children(recursive=True)
-        os.kill(running.pid, signal.SIGINT)
-        process = psutil.Process(running.pid)
-        deadline = time.monotonic() + 20
-        while process.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert not [child for child in children if child.is_running()]
-        # `serving` now finds it ended; its exit code must be 0 all the same.
 
 
 def test_killed_supervisor_takes_its_children_along(model_repository: Path) -> None:
@@ -185,19 +178,6 @@ def test_model_that_triton_cannot_load(tmp_path: Path, model_repository: Path) -
     assert done.returncode == 1
     assert "Triton ended while it started" in done.stderr
     assert "parameter execution_mode: wanted 0 (sequential) or 1 (parallel), got 7" in done.stderr
-
-
-def test_triton_killed_while_the_shim_starts_anew(model_repository: Path) -> None:
-    with serving(model_repository) as running:
-        found = processes(running.pid)
-        found["rest"].kill()
-        while "the REST shim ended" not in running.log.read_text():
-            time.sleep(0.02)
-        found["bert"].kill()
-        began = time.monotonic()
-        while not embeds(running):
-            assert time.monotonic() - began < 20, running.log.read_text()
-            time.sleep(0.1)
 
 
 @pytest.mark.slow

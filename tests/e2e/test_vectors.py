@@ -116,7 +116,7 @@ def test_the_example_of_the_reference_service(service: Service, reference: Refer
     assert_same(np.array(answer.json()["embeddings"], dtype=np.float32), reference.embed(texts, 128))
 
 
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_64_threads_get_no_wrong_vector(service: Service, texts: list[str], truth: np.ndarray, seconds: int) -> None:
     """Mixed sizes and interfaces, with and without MAX_LENGTH (below 128 tokens both mean the same)."""
     short = [row for row, text in enumerate(texts) if len(text) < 120]

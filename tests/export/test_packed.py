@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from export.encoder import Encoder
 from export.errors import GraphNotWritten
 from export.packed_layout import GROUPS
 from export.runtimes import Results
-from export.verify import Check
+from export.verify import Check, Expected
 from tests.export.conftest import Exported, MakeFolder
 from tests.export.test_families import DISTILBERT, FAMILIES
 
@@ -46,21 +47,18 @@ UNPACKABLE = {
 
 
 def climb(loaded: Encoder, path: Path) -> list[Check]:
-    """The whole ladder, under both runtimes."""
-    checks: list[Check] = []
-    expected = verify.expect(loaded)
+    """Write the packed graph, and try it on the whole ladder."""
     packed.to_onnx(loaded, path)
+    return ladder(loaded, verify.expect(loaded), path)
+
+
+def ladder(loaded: Encoder, expected: Expected, path: Path) -> list[Check]:
+    """The whole of it, under both runtimes."""
+    checks: list[Check] = []
     pooled.append(path, loaded.facts.pooling)
     tried = [runtimes.newest(), runtimes.oldest(runtimes.oldest_folder())]
     verify.graph(loaded.facts, path, expected, tried, checks.append)
     return checks
-
-
-@pytest.fixture(scope="module")
-def graph(tiny: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("packed") / "model.onnx"
-    packed.to_onnx(tiny.encoder, path)
-    return path
 
 
 def masks() -> dict[str, np.ndarray]:
@@ -98,7 +96,7 @@ def arrays(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
-def answers(request: pytest.FixtureRequest, tiny: Exported, graph: Path) -> Results:
+def answers(request: pytest.FixtureRequest, tiny: Exported, packed_graph: Path) -> Results:
     """Everything odd, in a process of its own: a crash would raise RuntimeCrashed."""
     newest = request.param == "newest"
     runtime = runtimes.newest() if newest else runtimes.oldest(runtimes.oldest_folder())
@@ -109,7 +107,7 @@ def answers(request: pytest.FixtureRequest, tiny: Exported, graph: Path) -> Resu
         *(replace(case, name=f"hostile: {case.name}") for case in cases.hostile(facts)),
         Case("hostile: no rows, no columns", nothing, nothing, nothing),
     ]
-    return runtimes.run(runtime, graph, cases.feeds(tried))
+    return runtimes.run(runtime, packed_graph, cases.feeds(tried))
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +134,19 @@ def test_what_cannot_be_answered_is_an_error_or_empty(answers: Results, tiny: Ex
     assert empty.shape == (2, 0, tiny.encoder.facts.hidden_size)
 
 
-def test_ids_of_padding_are_not_looked_at(tiny: Exported, graph: Path) -> None:
+def test_ids_of_padding_are_not_looked_at(tiny: Exported, packed_graph: Path) -> None:
     case = odd_cases(tiny.encoder.facts.vocab_size)[0]
     wild = replace(case, name="wild", input_ids=np.where(case.attention_mask != 0, case.input_ids, 10**12))
-    outputs = runtimes.run(runtimes.newest(), graph, cases.feeds([case, wild])).outputs
+    outputs = runtimes.run(runtimes.newest(), packed_graph, cases.feeds([case, wild])).outputs
     np.testing.assert_array_equal(outputs["usual"], outputs["wild"])
 
 
-def test_the_ladder(tiny: Exported, tmp_path: Path) -> None:
-    assert all(check.passed for check in climb(tiny.encoder, tmp_path / "model.onnx"))
+def test_the_ladder(tiny: Exported, packed_graph: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(packed_graph, tmp_path / "model.onnx"))
+    assert all(check.passed for check in ladder(tiny.encoder, tiny.expected, path))
 
 
-def test_exporting_leaves_the_module_as_it_was(tiny: Exported, graph: Path) -> None:
+def test_exporting_leaves_the_module_as_it_was(tiny: Exported, packed_graph: Path) -> None:
     assert tiny.encoder.model.config._attn_implementation == "eager"
     after = cases.reference(tiny.encoder, tiny.expected.cases[:1])
     for name, states in after.items():
@@ -182,16 +181,16 @@ def test_an_encoder_that_mixes_tokens_outside_attention_is_found_out(tiny_folder
     assert "computes other vectors" in str(packed.unsupported_reason(loaded.model))
 
 
-def test_operators_are_those_that_were_measured(tiny: Exported, graph: Path) -> None:
+def test_operators_are_those_that_were_measured(tiny: Exported, packed_graph: Path) -> None:
     layers = 2
-    found = packed_fused.operators(graph)
+    found = packed_fused.operators(packed_graph)
     counts = {"FusedMatMul": GROUPS + 1, "MatMul": GROUPS + 1, "Softmax": GROUPS + 1, "Gemm": 4, "Gelu": 1}
     for name, per_layer in counts.items():
         assert found[name] == layers * per_layer, name
     assert found["LayerNormalization"] == 2 * layers + 1
     assert found["If"] == layers + 1
     # Standard operators only: what ONNX Runtime fuses is its own decision on each kind of device.
-    assert {node.domain for node in written_nodes(graph)} == {""}
+    assert {node.domain for node in written_nodes(packed_graph)} == {""}
 
 
 def test_lost_fusions_fail_the_export(tiny: Exported) -> None:
@@ -204,11 +203,11 @@ def test_lost_fusions_fail_the_export(tiny: Exported) -> None:
     assert "wanted no SkipLayerNormalization" in text
 
 
-def test_a_missing_merge_fails_the_export(tiny: Exported, graph: Path) -> None:
+def test_a_missing_merge_fails_the_export(tiny: Exported, packed_graph: Path) -> None:
     calls = packed_trial.plan(tiny.encoder.model).calls
-    packed_fused.require(graph, calls)
+    packed_fused.require(packed_graph, calls)
     with pytest.raises(GraphNotWritten, match="wanted 12 Gemm, got 8"):
-        packed_fused.require(graph, replace(calls, direct=0))
+        packed_fused.require(packed_graph, replace(calls, direct=0))
 
 
 def written_nodes(path: Path) -> list[Any]:

@@ -14,21 +14,18 @@ from export.errors import GraphNotWritten, NamesDiffer, ValuesDiffer
 from tests.export.conftest import Exported
 
 
-def bare(tiny: Exported, path: Path) -> Path:
-    """The graph without its second output."""
-    from export import padded
-
-    padded.to_onnx(tiny.encoder, path)
-    return path
+@pytest.fixture
+def bare(padded_graph: Path, tmp_path: Path) -> Path:
+    """A graph without its second output."""
+    return Path(shutil.copy(padded_graph, tmp_path / "model.onnx"))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 @pytest.mark.parametrize("oldest", [False, True], ids=["newest", runtimes.OLDEST])
-def test_modes(tiny: Exported, tmp_path: Path, pooling: str, oldest: bool) -> None:
-    path = bare(tiny, tmp_path / "model.onnx")
-    pooled.append(path, pooling)
+def test_modes(tiny: Exported, bare: Path, pooling: str, oldest: bool) -> None:
+    pooled.append(bare, pooling)
     runtime = runtimes.oldest(runtimes.oldest_folder()) if oldest else runtimes.newest()
-    results = runtimes.run(runtime, path, cases.feeds(tiny.expected.cases))
+    results = runtimes.run(runtime, bare, cases.feeds(tiny.expected.cases))
     for case in tiny.expected.cases:
         wanted = verify.pooled(tiny.expected.states[case.name], case.attention_mask, pooling)
         np.testing.assert_allclose(results.pooled[case.name], wanted, rtol=0, atol=1e-5)
@@ -41,28 +38,26 @@ def test_another_mode_is_refused(tiny: Exported, tmp_path: Path) -> None:
         pooled.append(path, "last")
 
 
-def test_a_graph_without_it_fails_the_ladder(tiny: Exported, tmp_path: Path) -> None:
-    path = bare(tiny, tmp_path / "model.onnx")
+def test_a_graph_without_it_fails_the_ladder(tiny: Exported, bare: Path) -> None:
     with pytest.raises(NamesDiffer, match="wanted last_hidden_state, sentence_embedding; got last_hidden_state"):
-        verify.graph(tiny.encoder.facts, path, tiny.expected, [runtimes.newest()], lambda _: None)
+        verify.graph(tiny.encoder.facts, bare, tiny.expected, [runtimes.newest()], lambda _: None)
 
 
-def test_the_wrong_mode_fails_the_ladder(tiny: Exported, tmp_path: Path) -> None:
-    path = bare(tiny, tmp_path / "model.onnx")
-    pooled.append(path, "max")
+def test_the_wrong_mode_fails_the_ladder(tiny: Exported, bare: Path) -> None:
+    pooled.append(bare, "max")
     assert tiny.encoder.facts.pooling == "mean"
     with pytest.raises(ValuesDiffer) as caught:
-        verify.graph(tiny.encoder.facts, path, tiny.expected, [runtimes.newest()], lambda _: None)
+        verify.graph(tiny.encoder.facts, bare, tiny.expected, [runtimes.newest()], lambda _: None)
     assert all("sentence_embedding: pooled differ" in finding for finding in caught.value.findings)
 
 
 def test_weights_beside_the_graph_stay_beside_it(
-    tiny: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Exported, padded_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from export import onnx_file
 
     path = tmp_path / "model.onnx"
-    onnx_file.save(onnx.load(bare(tiny, tmp_path / "plain.onnx")), path, single_file_bytes=1000)
+    onnx_file.save(onnx.load(padded_graph), path, single_file_bytes=1000)
     monkeypatch.setattr(onnx_file.save, "__defaults__", (1000,))
     pooled.append(path, "mean")
     assert [file.name for file in onnx_file.files(path)] == ["model.onnx", "model.onnx.data"]

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from export import packed, padded, pooled, precision, precision_gate, precision_int8, real_texts, runtimes, verify
+from export import pooled, precision, precision_gate, precision_int8, real_texts, runtimes, verify
 from export.errors import GraphNotWritten, ValuesDiffer
 from export.precision_gate import Int8Inaccurate, Vectors
 from export.verify import Check
@@ -23,11 +23,8 @@ GRAPHS = ("padded", "packed")
 
 
 @pytest.fixture(scope="module")
-def graphs(tiny: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    paths = {name: tmp_path_factory.mktemp(name) / "model.onnx" for name in GRAPHS}
-    padded.to_onnx(tiny.encoder, paths["padded"])
-    packed.to_onnx(tiny.encoder, paths["packed"])
-    return paths
+def graphs(padded_graph: Path, packed_graph: Path) -> dict[str, Path]:
+    return {"padded": padded_graph, "packed": packed_graph}
 
 
 def converted(graph: Path, folder: Path, name: str) -> Path:

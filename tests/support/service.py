@@ -87,6 +87,7 @@ def serving(
     model_repository: Path,
     *arguments: str,
     killed: bool = False,
+    stopped_by: signal.Signals = signal.SIGTERM,
     variables: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
 ) -> Iterator[Service]:
@@ -94,6 +95,7 @@ def serving(
 
     Args:
         killed: the block kills it, so that there is nothing to stop.
+        stopped_by: the signal that ends it.
         variables: added to its environment.
         wrapper: a command that the server's command line is appended to, and that it must take the place of (exec).
     """
@@ -114,7 +116,7 @@ def serving(
         children = psutil.Process(process.pid).children(recursive=True)
         yield Service(rest, http, grpc, metrics, process.pid, model_repository, log)
         if not killed:
-            stop(process, log)
+            stop(process, log, stopped_by)
     finally:
         kill_tree(process, children)
         log.unlink()
