@@ -121,6 +121,7 @@ def journal_rows(path: Path) -> int:
     return int(json.loads(path.read_bytes())["progress"]["read"]) if path.exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.parametrize(("suffix", "rows"), [("npy", 2000), pytest.param("parquet", 4000, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_file(service: Service, tmp_path: Path, suffix: str, rows: int) -> None:
@@ -170,6 +171,7 @@ class Narrow:
         await self._app(scope, receive, send)
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_server_that_takes_little_gets_little(service: Service, tmp_path: Path) -> None:
     given, made = tmp_path / "texts.txt", tmp_path / "vectors.npy"
@@ -185,6 +187,7 @@ def test_a_server_that_takes_little_gets_little(service: Service, tmp_path: Path
         np.testing.assert_allclose(np.load(made), client.embed(texts), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_server_that_is_away_for_a_while(service: Service, tmp_path: Path) -> None:
     given, made = tmp_path / "texts.txt", tmp_path / "vectors.npy"

@@ -25,7 +25,7 @@ from client.rest import Settings, create_app
 from tests.support.service import ROOT, exported_repository, free_ports, serving
 from tests.support.shim import running
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(600), pytest.mark.slow]
 
 KNOWN = [f"a text that is asked for again and again, number {number}" for number in range(40)]
 CLIENTS = 6

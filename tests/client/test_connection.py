@@ -149,6 +149,7 @@ def test_a_slow_body_that_comes_fast_enough_is_let_in(port: int) -> None:
         assert answer(connection).endswith(b"100000\r\n0\r\n\r\n")
 
 
+@pytest.mark.slow
 def test_many_slow_clients_cost_the_others_nothing(port: int, application: Application) -> None:
     """More of them than there may be connections, and they come again."""
     stop = threading.Event()

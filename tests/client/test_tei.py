@@ -123,6 +123,7 @@ def test_left_as_tei_spells_it_itself(http: httpx.Client, reference: Reference) 
     assert_same(answer.json(), reference.embed(TEXTS[2:], 256, truncation_side="left"))
 
 
+@pytest.mark.slow
 def test_left_for_many_and_for_huge_texts(client: InferenceClient, reference: Reference) -> None:
     many = [f"{'word ' * 300}{number}" for number in range(100)]
     found = client.feature_extraction(many, normalize=False, truncation_direction="left")

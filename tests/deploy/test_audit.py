@@ -14,6 +14,8 @@ import pytest
 from deploy import audit
 from tests.support.service import free_ports
 
+pytestmark = pytest.mark.slow
+
 
 class _Database(BaseHTTPRequestHandler):
     """OSV's query, version 1: knows of one vulnerability, in orjson."""

@@ -15,7 +15,7 @@ import pytest
 from tests.deploy.conftest import of_kind
 from tests.support.service import ROOT, Service
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 Rendered = dict[str, list[dict[str, Any]]]
 

@@ -13,6 +13,8 @@ from deploy.compose import check_service, config
 from tests.deploy.conftest import edit, run_check
 from tests.support.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 Service = dict[str, Any]
 MONITORING = '    depends_on:\n      rest: {condition: service_healthy}\n    healthcheck:\n      test: ["CMD", "wget"'
 

@@ -10,6 +10,8 @@ import pytest
 from tests.deploy.conftest import edit, run_check
 from tests.support.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 TRITON = "docker/Dockerfile.triton"
 
 

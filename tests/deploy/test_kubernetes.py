@@ -13,6 +13,8 @@ from deploy import agreement
 from tests.deploy.conftest import edit, of_kind, run_check
 from tests.support.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 Objects = list[dict[str, Any]]
 Rendered = dict[str, Objects]
 

@@ -11,6 +11,8 @@ import pytest
 from deploy.compose import config
 from tests.support.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs/operations.md").read_text()
 SHOWN = [line[2:] for block in re.findall(r"^```console\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]
 INLINE = re.findall(r"`((?:docker|kubectl|scripts/)[^`]*)`", PAGE)

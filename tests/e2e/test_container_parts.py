@@ -121,6 +121,7 @@ def connections_to(port: int) -> set[int]:
     return {each.laddr[1] for each in connections if each.raddr and each.raddr[1] == port}
 
 
+@pytest.mark.slow
 def test_grpc_clients_connect_anew_after_the_connection_age_without_losing_a_call(model_repository: Path) -> None:
     with serving(model_repository, "--no-rest", "--grpc-max-connection-age-s", "1") as running:
         ends = set()
@@ -145,6 +146,7 @@ def test_a_channel_stays_where_no_connection_age_is_set(service: Service) -> Non
         assert len(ends) == 1
 
 
+@pytest.mark.slow
 def test_drain_waits_for_the_shim_beside_it(pod: Service, tmp_path: Path) -> None:
     """As a pod ends: the shim is told first, Triton only when drain says that the shim has finished."""
     (port,) = free_ports(1)

@@ -108,8 +108,8 @@ def test_a_trace_that_begins_here(watched: Service, collector: Collector) -> Non
 
 def test_what_is_not_sampled_leaves_no_trace(watched: Service, collector: Collector) -> None:
     unsampled, sampled = "1" * 32, "2" * 32
-    embed(watched, ["a text"], traceparent=f"00-{unsampled}-{CALLER}-00")
-    embed(watched, ["a text"], traceparent=f"00-{sampled}-{CALLER}-01")
+    embed(watched, ["a text, not sampled"], traceparent=f"00-{unsampled}-{CALLER}-00")
+    embed(watched, ["a text, sampled"], traceparent=f"00-{sampled}-{CALLER}-01")
     collector.wait_for(1, trace_id=sampled, name="bert")
     collector.wait_for(1, trace_id=sampled, service="embedding-rest")
     time.sleep(1.0)

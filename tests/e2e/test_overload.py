@@ -80,6 +80,7 @@ def test_a_storm(service: Service, tmp_path: Path, real_texts: list[str]) -> Non
     assert set(probes) == {200}
 
 
+@pytest.mark.slow
 def test_the_door_says_what_a_route_would_say(service: Service, tmp_path: Path) -> None:
     """Before the body is read, and after: nobody can tell which it was, but for the time that the latter took."""
     strict = ("--max-wait-s", "0.001", "--burst-requests", "0")

@@ -76,6 +76,7 @@ def test_no_module_of_serving_imports_torch_or_transformers(module: str) -> None
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_triton_killed_while_the_shim_starts_anew_and_then_ctrl_c(model_repository: Path) -> None:
     """It heals, stops with exit code 0, and leaves no shared memory behind, of which a killed Triton frees none."""
     with serving(model_repository, stopped_by=signal.SIGINT) as running:
@@ -157,6 +158,7 @@ def test_an_earlier_version_s_export_of_another_model(tmp_path: Path, model_repo
     assert "export acme/encoder again: python -m export --model acme/encoder" in done.stderr
 
 
+@pytest.mark.slow
 def test_unknown_model_is_a_clear_failure(tmp_path: Path) -> None:
     copy_static_files(tmp_path)
     done = run_server("--model-repository", str(tmp_path), "--model", "/nonexistent/folder")
@@ -215,6 +217,7 @@ def test_signal_during_the_start(tmp_path: Path, model_repository: Path, found: 
     stop(process, log)
 
 
+@pytest.mark.slow
 def test_goes_on_when_nobody_reads_its_output(model_repository: Path) -> None:
     ports = [str(port) for port in free_ports(3)]
     command = [sys.executable, "-m", "server", "--no-rest", "--model-repository", str(model_repository)]

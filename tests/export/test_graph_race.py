@@ -85,6 +85,7 @@ def test_no_figures_where_the_provider_is_not_really_there(tiny: Exported, poole
         assert graph_race.texts_per_s({"packed": pooled_graph, "padded": tiny.path}, tiny.encoder, missing) == {}
 
 
+@pytest.mark.slow
 def test_an_export_writes_the_winner_and_records_both(tiny_folder: Path, tmp_path: Path) -> None:
     steps: list[str] = []
     written = job.run(job.Job(str(tiny_folder), tmp_path, race_on=CPU), steps.append, lambda check: None)

@@ -153,6 +153,7 @@ def test_exporting_leaves_the_module_as_it_was(tiny: Exported, packed_graph: Pat
         np.testing.assert_array_equal(states, tiny.expected.states[name])
 
 
+@pytest.mark.slow
 def test_roberta_counts_positions_by_its_padding_id(make_folder: MakeFolder, tmp_path: Path) -> None:
     loaded = encoder.load(str(make_folder("RobertaConfig")))
     assert packed_trial.plan(loaded.model).positions.padding_id == loaded.facts.pad_token_id

@@ -25,7 +25,14 @@ _PATIENCE_S = 15.0
 
 
 @pytest.mark.parametrize(
-    "victim", ["bert", "triton", "rest", pytest.param("tokenizer", marks=slow), pytest.param("pooling", marks=slow)]
+    "victim",
+    [
+        "bert",
+        "rest",
+        pytest.param("triton", marks=slow),
+        pytest.param("tokenizer", marks=slow),
+        pytest.param("pooling", marks=slow),
+    ],
 )
 def test_kill(hurt: Hurt, service: Service, load: Load, victim: str, limit_s: float) -> None:
     restarts = service.log.read_text().count("starting it anew")

@@ -21,7 +21,7 @@ from tests.faults.repositories import SHIFT, shifted, truncated, unloadable
 from tests.faults.service import processes
 from tests.support.service import ROOT, Service, serving
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 FORMER, NEW = 0, 1
 

@@ -65,6 +65,7 @@ def forget_peak(process: psutil.Process) -> None:
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_bodies(shim: Program, name: str) -> None:
     make, status = BODIES[name]

@@ -39,6 +39,7 @@ def test_a_failure_is_counted_twice_at_the_ensemble_and_not_at_its_step(service:
     assert counted(service.metrics_url, "nv_inference_request_failure", model="tokenizer") == of_step
 
 
+@pytest.mark.slow
 def test_a_dead_step_leaves_triton_ready_and_every_request_failed(model_repository: Path, tmp_path: Path) -> None:
     http, grpc, metrics = free_ports(3)
     arguments = ["--model-repository", str(model_repository), "--stop-timeout-s", "1"]
