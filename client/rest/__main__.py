@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings) -> None:
     app = create_app(settings)
     draining = Draining(app)
-    app.state.stopping = lambda: draining.begun
+    app.state.stopping = app.state.watch.stopping = lambda: draining.begun
     config = uvicorn.Config(
         draining,
         http=connection_class(app.state.watch),

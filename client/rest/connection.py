@@ -81,6 +81,7 @@ class Watch:
     Attributes:
         too_slow: the answer to a request that does not come in time.
         too_long: and to one with an endless head.
+        stopping: whether the server is about to end, so that each refusal closes its connection.
     """
 
     def __init__(self, bounds: Bounds, refuse: Refuse, too_slow: Refusal, too_long: Refusal) -> None:
@@ -88,6 +89,7 @@ class Watch:
         self.refuse = refuse
         self.too_slow = too_slow
         self.too_long = too_long
+        self.stopping: Callable[[], bool] = lambda: False
         self._open: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -242,7 +244,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer now, while the body may still come: who gets its answer late has waited for nothing."""
-        self._last = not self.parser.should_keep_alive() or self.expect_100_continue
+        self._last = not self.parser.should_keep_alive() or self.expect_100_continue or self.watch.stopping()
         self._write(refusal, close=self._last)
         if self.expect_100_continue:
             self.transport.close()  # it was waiting for our word, and its body will not come

@@ -1,6 +1,7 @@
 """An end without a failed request: on SIGTERM the shim first lets go of its connections, and only then stops.
 
     SIGTERM  ->  drain_s: requests are still taken, each answer closes its connection, readiness says so
+             ->  half a second: no new connections, those that were just made still bring their request
              ->  stop_timeout_s: nothing new, what is in flight is finished, or refused in the end  ->  exit
 
 A server that closes a connection just as the client sends its next request on it makes that request fail, and most
@@ -21,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Draining", "Server"]
 
+# Between a client's connection and its request: a round trip, or a busy machine.
+_REQUEST_S = 0.5
 
 _STOPPED = Response(
     orjson.dumps({"error": {"type": "unavailable", "message": "the service has stopped; try again later"}}),
@@ -79,4 +82,9 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._draining.begun = True
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop_listening, sig, frame)
+
+    def _stop_listening(self, sig: int, frame: FrameType | None) -> None:
+        for server in self.servers:
+            server.close()
+        asyncio.get_running_loop().call_later(_REQUEST_S, super().handle_exit, sig, frame)

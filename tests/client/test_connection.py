@@ -30,7 +30,7 @@ class Application:
     """Answers with the number of bytes it got, or with as many as the path says; remembers who left."""
 
     def __init__(self) -> None:
-        self.busy = False
+        self.busy = self.stopping = False
         self.asked = 0
         self.left = 0
         self.ids: list[bytes] = []
@@ -75,6 +75,7 @@ def application() -> Application:
 @pytest.fixture
 def port(application: Application) -> Iterator[int]:
     watch = Watch(BOUNDS, application.refuse, TOO_SLOW, TOO_LONG)
+    watch.stopping = lambda: application.stopping
     with running(application, http=connection_class(watch), lifespan="off") as url:
         yield int(url.rpartition(":")[2])
 
@@ -278,6 +279,14 @@ class TestRefusing:
                 assert http.post("/embedding", content=b"x" * size).status_code == 429
                 application.busy = False
                 assert http.post("/embedding", content=b"x" * size).text == str(size)
+
+    def test_the_connection_ends_with_it_when_the_server_is_about_to(self, port: int, application: Application) -> None:
+        application.stopping = True
+        with connected(port) as connection:
+            connection.sendall(HEAD + b"Content-Length: 3\r\n\r\nabc")
+            got = answer(connection)
+        assert got.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nconnection: close\r\n" in got
 
     def test_it_is_said_before_the_body_has_come(self, port: int) -> None:
         with connected(port) as connection:

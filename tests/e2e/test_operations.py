@@ -96,7 +96,7 @@ def test_one_trace_from_the_caller_to_every_step(watched: Service, collector: Co
 
 def test_a_trace_that_begins_here(watched: Service, collector: Collector) -> None:
     before = {span.trace_id for span in collector.spans}
-    embed(watched, ["a text"])
+    embed(watched, ["a text, traced from here"])
     deadline = time.monotonic() + 20
     while True:
         ours = {span.trace_id for span in collector.spans if span.service == "embedding-rest"} - before
