@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -16,8 +16,9 @@ from server.tracing import tracing_options
 from tests.support.collector import Collector, collecting
 from tests.support.service import Service, serving
 
-TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CALLER = "b7ad6b7169203331"
 TRITON = "triton-inference-server"
+STEPS = {"embedding_fused", "tokenizer", "bert"}
 AUTHORIZED = {"Authorization": "Bearer the-key"}
 
 
@@ -73,18 +74,34 @@ def test_the_services_output_has_the_shims_lines(watched: Service) -> None:
     assert "the-key" not in text
 
 
+def lands_at_triton(collector: Collector, trace_id: Callable[[int], str]) -> str:
+    """Send requests, by their numbers, until Triton has gone on with the trace of one of them; gives that trace.
+
+    Triton 2.51 loses some 5 % of the contexts that come over gRPC (docs/watching.md).
+    """
+    for number in range(6):
+        trace = trace_id(number)
+        deadline = time.monotonic() + 8  # Triton sends every 5 s
+        while time.monotonic() < deadline:
+            names = {span.name for span in collector.spans if (span.service, span.trace_id) == (TRITON, trace)}
+            if names >= STEPS:
+                return trace
+            time.sleep(0.05)
+    raise AssertionError(f"Triton has no part in any of the traces: {collector.spans}")
+
+
 def test_one_trace_from_the_caller_to_every_step(watched: Service, collector: Collector) -> None:
-    headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "X-Request-ID": "my-request"}
-    assert embed(watched, ["a text", "another"], **headers).status_code == 200
-    (shim,) = collector.wait_for(1, service="embedding-rest", trace_id=TRACE)
+    def of_the_callers(number: int) -> str:
+        trace = f"{number + 10:032x}"
+        headers = {"traceparent": f"00-{trace}-{CALLER}-01", "X-Request-ID": "my-request"}
+        assert embed(watched, [f"a text, {number}", "another"], **headers).status_code == 200
+        return trace
+
+    trace = lands_at_triton(collector, of_the_callers)
+    (shim,) = collector.wait_for(1, service="embedding-rest", trace_id=trace)
     assert shim.parent_id == CALLER
-    steps = {"embedding_fused", "tokenizer", "bert"}
-    deadline = time.monotonic() + 20
-    while not steps <= {span.name for span in collector.spans if (span.service, span.trace_id) == (TRITON, TRACE)}:
-        assert time.monotonic() < deadline, collector.spans
-        time.sleep(0.05)
-    spans = {span.span_id: span for span in collector.spans if span.trace_id == TRACE}
-    models = {span.name: span for span in spans.values() if span.name in steps}
+    spans = {span.span_id: span for span in collector.spans if span.trace_id == trace}
+    models = {span.name: span for span in spans.values() if span.name in STEPS}
     # Triton's request id is ours, in each step.
     assert {span.attributes["triton.request_id"] for span in models.values()} == {"my-request"}
     for span in models.values():
@@ -95,24 +112,31 @@ def test_one_trace_from_the_caller_to_every_step(watched: Service, collector: Co
 
 
 def test_a_trace_that_begins_here(watched: Service, collector: Collector) -> None:
-    before = {span.trace_id for span in collector.spans}
-    embed(watched, ["a text, traced from here"])
-    deadline = time.monotonic() + 20
-    while True:
-        ours = {span.trace_id for span in collector.spans if span.service == "embedding-rest"} - before
-        if len(ours & {span.trace_id for span in collector.spans if span.name == "bert"}) == 1:
-            return
-        assert time.monotonic() < deadline, collector.spans
-        time.sleep(0.05)
+    def of_the_shims(number: int) -> str:
+        embed(watched, [f"a text, traced from here, {number}"], **{"X-Request-ID": f"begins-here-{number}"})
+        deadline = time.monotonic() + 20
+        while True:
+            for span in collector.spans:
+                if span.attributes.get("embedding.request_id") == f"begins-here-{number}":
+                    assert span.parent_id == ""
+                    return span.trace_id
+            assert time.monotonic() < deadline, collector.spans
+            time.sleep(0.05)
+
+    lands_at_triton(collector, of_the_shims)
 
 
 def test_what_is_not_sampled_leaves_no_trace(watched: Service, collector: Collector) -> None:
-    unsampled, sampled = "1" * 32, "2" * 32
+    unsampled = "1" * 32
     embed(watched, ["a text, not sampled"], traceparent=f"00-{unsampled}-{CALLER}-00")
-    embed(watched, ["a text, sampled"], traceparent=f"00-{sampled}-{CALLER}-01")
-    collector.wait_for(1, trace_id=sampled, name="bert")
-    collector.wait_for(1, trace_id=sampled, service="embedding-rest")
-    time.sleep(1.0)
+
+    def sampled(number: int) -> str:
+        trace = f"{number + 20:032x}"
+        embed(watched, [f"a text, sampled, {number}"], traceparent=f"00-{trace}-{CALLER}-01")
+        return trace
+
+    trace = lands_at_triton(collector, sampled)
+    collector.wait_for(1, trace_id=trace, service="embedding-rest")
     assert unsampled not in {span.trace_id for span in collector.spans}
 
 
