@@ -8,7 +8,7 @@ from benchmarks import answers
 from benchmarks.errors import BenchmarkError
 from tests.support.service import Service
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.slow, pytest.mark.triton]
 
 
 def test_a_row_for_each_form(service: Service, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ def tool() -> PerfAnalyzer:
     return install()
 
 
+@pytest.mark.slow
 def test_short_sweep(tool: PerfAnalyzer, service: Service, tmp_path: Path) -> None:
     plan = sweep.Sweep(("embedding",), batches=(1, 8), concurrencies=(2,), window_s=0.5)
     files = inputs.write(tmp_path, workload("mixed", 16), service.model_repository)

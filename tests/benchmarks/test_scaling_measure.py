@@ -18,6 +18,7 @@ from benchmarks.scaling.traffic import Arrivals, Pool, consecutive, draw
 from tests.support.service import Service
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_an_open_loop_on_the_real_service(service: Service, real_texts: list[str]) -> None:
     requests = consecutive([10] * len(real_texts), {1: 0.5, 4: 0.5}, 8)
@@ -27,6 +28,7 @@ def test_an_open_loop_on_the_real_service(service: Service, real_texts: list[str
     assert min(latencies) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_requests_do_not_wait_for_answers(service: Service, real_texts: list[str]) -> None:
     """Thirty at one moment: the last one's answer waits for the others', and its time counts from that moment."""

@@ -23,7 +23,7 @@ from tests.support.service import Service, free_ports
 from tests.support.shim import running
 
 # Installing Chromium, where there is none, takes a minute.
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(600)]
 
 EXAMPLE = ["The cat sits outside", "A man is playing guitar", "The new movie is awesome"]
 NASTY = [
@@ -297,31 +297,3 @@ def test_is_for_everybody(open_page: Open, url: str, scheme: str, width: int) ->
     assert page.evaluate("document.documentElement.scrollWidth") == width
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", ground))) < 64) == (scheme == "dark")
-
-
-class TestHttp:
-    def test_headers(self, service: Service) -> None:
-        answer = httpx.get(f"{service.rest_url}/")
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert answer.headers["cache-control"] == "no-cache"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
-        assert policy["default-src"] == "'none'"
-        assert policy["connect-src"] == "'self'"
-        assert re.fullmatch("'sha256-[A-Za-z0-9+/]{43}='", policy["script-src"])
-        assert "unsafe" not in answer.headers["content-security-policy"]
-        assert len(answer.content) < 20_000
-
-    def test_head_is_get_without_the_page(self, service: Service) -> None:
-        got, headed = httpx.get(f"{service.rest_url}/"), httpx.head(f"{service.rest_url}/")
-        assert headed.content == b""
-        for name in ("etag", "content-length", "content-type", "cache-control", "content-security-policy"):
-            assert headed.headers[name] == got.headers[name]
-
-    @pytest.mark.parametrize("known", ["{}", "W/{}", '"other", {}', "*"])
-    def test_is_not_sent_twice(self, service: Service, known: str) -> None:
-        etag = httpx.get(f"{service.rest_url}/").headers["etag"]
-        answer = httpx.get(f"{service.rest_url}/", headers={"If-None-Match": known.format(etag)})
-        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
-        assert httpx.get(f"{service.rest_url}/", headers={"If-None-Match": '"other"'}).status_code == 200

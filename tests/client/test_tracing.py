@@ -114,6 +114,7 @@ def test_the_callers_sampling_is_followed(tmp_path: Path) -> None:
     assert sampled["traceparent"].startswith(f"00-{span.trace_id}-")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -129,6 +130,7 @@ def test_the_service_has_the_name_it_is_given(tmp_path: Path, more: dict[str, st
     assert span.service == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [{"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}],

@@ -22,7 +22,7 @@ from client import EmbeddingClient
 from server import drain
 from tests.support.service import ROOT, Service, free_ports, serving
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.slow, pytest.mark.triton]
 
 
 @pytest.fixture(scope="module")

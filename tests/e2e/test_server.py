@@ -172,6 +172,7 @@ def test_address_of_another_machine() -> None:
     assert "--host wants an address of this machine" in done.stderr
 
 
+@pytest.mark.slow
 def test_model_that_triton_cannot_load(tmp_path: Path, model_repository: Path) -> None:
     repository = exported_copy(tmp_path, model_repository)
     config = repository / "bert" / "config.pbtxt"

@@ -42,8 +42,9 @@ def test_kill(hurt: Hurt, service: Service, load: Load, victim: str, limit_s: fl
     check_rest(load, found, victim)
 
 
+@slow
 @pytest.mark.parametrize(
-    "victim", ["bert", *(pytest.param(v, marks=slow) for v in ("tokenizer", "pooling", "triton", "rest"))]
+    "victim", ["bert", "tokenizer", "pooling", "triton", "rest"]
 )
 def test_hang(hurt: Hurt, service: Service, load: Load, victim: str, limit_s: float) -> None:
     found = hurt(f"stop {victim}")
@@ -81,6 +82,7 @@ def test_an_impatient_shim_refuses_until_triton_is_back(
     assert all(answer.retry_after for answer in failed if answer.outcome == "503")
 
 
+@slow
 def test_a_dead_server_s_port_cannot_be_taken(service: Service, load: Load) -> None:
     began = time.monotonic()
     processes(service.pid)["triton"].kill()
