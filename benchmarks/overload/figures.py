@@ -101,19 +101,23 @@ def level(times: float, per_s: float, seconds: float, outcomes: Mapping[str, Any
 
 
 def recovery_s(outcomes: Mapping[str, Any], usual_p95_ms: float, window_s: float = 1.0) -> float:
-    """After how many seconds all is as usual for good: nothing refused, and half of a window within the usual p95.
+    """After how many seconds all is as usual: nothing refused, and half of the requests within the usual p95.
+
+    That must hold for a window, and for all that comes after it together; one slow window among usual ones, which every
+    level has, begins nothing anew.
 
     NaN: it never was.
     """
     at, latency = np.asarray(outcomes["at_s"], float), np.asarray(outcomes["latency_s"], float)
-    status = np.asarray(outcomes["status"], int)
-    unusual = 0.0
-    last = math.floor(at.max() / window_s) if len(at) else 0
-    for index in range(last):
-        inside = (at >= index * window_s) & (at < (index + 1) * window_s)
+    answered = np.asarray(outcomes["status"], int) == _OK
+
+    def usual(inside: NDArray[np.bool_]) -> bool:
         if not inside.any():
-            continue
-        times = latency[inside]
-        if (status[inside] != _OK).any() or float(np.median(1000 * times)) > usual_p95_ms:
-            unusual = (index + 1) * window_s
-    return unusual if unusual < last * window_s else math.nan
+            return False
+        return bool(answered[inside].all()) and float(np.median(1000 * latency[inside])) <= usual_p95_ms
+
+    for index in range(math.floor(at.max() / window_s) if len(at) else 0):
+        later = at >= index * window_s
+        if usual(later & (at < (index + 1) * window_s)) and usual(later):
+            return index * window_s
+    return math.nan

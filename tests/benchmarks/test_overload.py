@@ -175,6 +175,8 @@ def test_recovery() -> None:
     assert recovery_s({**usual, "latency_s": [0.2] * 3 + [0.05] * 7}, 100) == 3
     assert recovery_s({**usual, "status": [200, 200, 200, 200, 429] + [200] * 5}, 100) == 5
     assert math.isnan(recovery_s({**usual, "latency_s": [0.2] * 10}, 100))
+    assert recovery_s({**usual, "latency_s": [0.05] * 5 + [0.2] + [0.05] * 4}, 100) == 0, "one slow window"
+    assert math.isnan(recovery_s({**usual, "latency_s": [0.05] * 2 + [0.2] * 8}, 100)), "a relapse"
 
 
 def results(**changes: object) -> Results:
