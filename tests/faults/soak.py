@@ -77,14 +77,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _soak(service: Service, seconds: float) -> int:
-    # By the same service before any fault, through the other interface of Triton; tests/e2e/test_vectors.py compares it
-    # with transformers.
+    # Open until the end: gRPC complains when one of two event loops of a process closes, and Load has the other.
     with EmbeddingClient(service.http_url) as client:
+        # By the same service before any fault, through the other interface of Triton; tests/e2e/test_vectors.py
+        # compares it with transformers.
         raw, unit = client.embed(_TEXTS, MAX_LENGTH), client.embed(_TEXTS, normalize=True)
-    others, stop = Others(service, unit), threading.Event()
+        return _report(*_under_faults(service, seconds, Known(_TEXTS, [raw]), Others(service, unit)))
+
+
+def _under_faults(
+    service: Service, seconds: float, known: Known, others: Others
+) -> tuple[collections.Counter[str], list[tuple[str, float | None]], int, int]:
+    stop = threading.Event()
     beside = threading.Thread(target=others.run, args=(stop,))
     recoveries: list[tuple[str, float | None]] = []
-    with Load(service.rest_url, service.grpc_url, Known(_TEXTS, [raw])) as load:
+    with Load(service.rest_url, service.grpc_url, known) as load:
         beside.start()
         try:
             load.settle()
@@ -96,7 +103,7 @@ def _soak(service: Service, seconds: float) -> int:
             stop.set()
             beside.join()
         outcomes = collections.Counter(f"{each.way} {each.outcome}" for each in load.answers) + others.outcomes
-    return _report(outcomes, recoveries, before, after)
+    return outcomes, recoveries, before, after
 
 
 def _faults(service: Service, load: Load, seconds: float, recoveries: list[tuple[str, float | None]]) -> None:
