@@ -47,7 +47,7 @@ def append(path: Path, pooling: str) -> None:
 def _mean() -> list[onnx.NodeProto]:
     """The mean of the tokens' states, as a product of weights and states."""
     return [
-        *_constants(axis=np.array([1], np.int64), one=np.array(1, np.float32)),
+        *_constants(axis=np.array([1], np.int64), one=np.array(1, np.float32), zero=np.array(0, np.float32)),
         _node("Cast", [_MASK], "real", to=onnx.TensorProto.BOOL),
         _node("Cast", [_name("real")], "ones", to=onnx.TensorProto.FLOAT),  # (batch, sequence)
         _node("ReduceSum", [_name("ones"), _name("axis")], "count", keepdims=1),
@@ -55,7 +55,10 @@ def _mean() -> list[onnx.NodeProto]:
         _node("Div", [_name("ones"), _name("tokens")], "weights"),
         _node("Unsqueeze", [_name("weights"), _name("axis")], "row"),  # (batch, 1, sequence)
         _node("MatMul", [_name("row"), OUTPUT_NAME], "product"),  # (batch, 1, hidden)
-        helper.make_node("Squeeze", [_name("product"), _name("axis")], [POOLED_NAME]),
+        _node("Squeeze", [_name("product"), _name("axis")], "sum"),  # (batch, hidden)
+        # A product over no tokens is memory that nobody has written to, under ONNX Runtime 1.19.
+        _node("Greater", [_name("count"), _name("zero")], "any"),  # (batch, 1)
+        helper.make_node("Where", [_name("any"), _name("sum"), _name("zero")], [POOLED_NAME]),
     ]
 
 
