@@ -72,7 +72,11 @@ the real service (`scripts/scaling measure`), p50 / p95 / p99 in ms. The machine
 day of the benchmark (it is shared), so the third column is for that speed, and *p95* is its error. *Others took* is the share
 of the processors that did something else meanwhile:
 
-{table(head, rows)}"""
+{table(head, rows)}
+
+**Do not trust the model's latencies of single texts** where processors are few: each costs the shim and Triton some 3 ms beside
+the model (in lists of 32 a tenth of that), on the same processors here, and the queue does not know it. A pod has a processor
+for the shim, so it should do better than measured here and worse than simulated; lists fit."""
 
 
 def replicas(results: Mapping[str, Any]) -> str:

