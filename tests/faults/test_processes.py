@@ -43,9 +43,7 @@ def test_kill(hurt: Hurt, service: Service, load: Load, victim: str, limit_s: fl
 
 
 @slow
-@pytest.mark.parametrize(
-    "victim", ["bert", "tokenizer", "pooling", "triton", "rest"]
-)
+@pytest.mark.parametrize("victim", ["bert", "tokenizer", "pooling", "triton", "rest"])
 def test_hang(hurt: Hurt, service: Service, load: Load, victim: str, limit_s: float) -> None:
     found = hurt(f"stop {victim}")
     assert max(each.back_s for each in found.values()) < HANG_S + limit_s
