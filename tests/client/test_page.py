@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import httpx
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
