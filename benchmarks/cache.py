@@ -55,7 +55,12 @@ class Taken:
     @property
     def hits(self) -> float:
         """The share that Triton did not see."""
-        return 1 - self.embedded / self.texts
+        return _share(self.texts - self.embedded, self.texts)
+
+
+def _share(known: int, texts: int) -> float:
+    # Not less than nothing: Triton also counts the text with which the supervisor looks after it each second.
+    return max(0, known) / texts
 
 
 @dataclass
@@ -184,7 +189,9 @@ def _page(options: argparse.Namespace, shims: Sequence[Shim], texts: int, hidden
     without = shims[0]
     for each in shims:
         fit = min(texts, each.cache_mib * 2**20 // (4 * hidden + 4 + OVERHEAD_BYTES))
-        known = sum(taken.texts - taken.embedded for taken in each.rounds) / sum(taken.texts for taken in each.rounds)
+        known = _share(
+            sum(taken.texts - taken.embedded for taken in each.rounds), sum(taken.texts for taken in each.rounds)
+        )
         latencies = np.concatenate([taken.latencies_ms for taken in each.rounds])
         p50, p95 = np.percentile(latencies, (50, 95))
         cold = each.cold[0]
