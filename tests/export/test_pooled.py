@@ -62,3 +62,21 @@ def test_weights_beside_the_graph_stay_beside_it(
     pooled.append(path, "mean")
     assert [file.name for file in onnx_file.files(path)] == ["model.onnx", "model.onnx.data"]
     verify.graph(tiny.encoder.facts, path, tiny.expected, [runtimes.newest()], lambda _: None)
+
+
+def test_no_tokens_are_zero_whatever_the_memory_held(tiny: Exported, packed_graph: Path, tmp_path: Path) -> None:
+    """ONNX Runtime 1.19 leaves the product over no tokens unwritten: after other runs it holds their numbers.
+
+    The packed graph only: the padded one answers an error.
+    """
+    graph = Path(shutil.copy(packed_graph, tmp_path / "model.onnx"))
+    pooled.append(graph, "mean")
+    feeds = cases.feeds(cases.hostile(tiny.encoder.facts)) | cases.feeds(tiny.expected.cases)
+    names = next(iter(feeds.values()))
+    nothing = {
+        f"nothing {rows}": {name: np.zeros((rows, 0), np.int64) for name in names} for rows in (1, 2, 3, 5, 9, 17)
+    }
+    results = runtimes.run(runtimes.oldest(runtimes.oldest_folder()), graph, feeds | nothing)
+    for case in nothing:
+        assert case in results.pooled, results.outputs[case]
+        np.testing.assert_array_equal(results.pooled[case], 0)
