@@ -44,7 +44,7 @@ def test_the_numbers_of_a_pods_end() -> None:
     assert "sleep: {seconds: 10}" in deployment
     assert "| 0–10 |" in PAGE
     assert "EMBEDDING_REST_STOP_TIMEOUT_S=30" in (ROOT / "k8s/base/rest.env").read_text()
-    assert "| 10–40 at most |" in PAGE
+    assert "| 10–41 at most |" in PAGE
 
 
 def test_the_versions_that_the_page_names() -> None:
