@@ -81,6 +81,7 @@ def test_every_way_and_format(service: Service, tmp_path: Path, way: str, kind: 
         np.testing.assert_allclose(vectors, client.embed(TEXTS, max_length=32), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.triton
 def test_a_run_that_is_killed_again_and_again(service: Service, tmp_path: Path) -> None:
     given, made, whole = tmp_path / "texts.txt", tmp_path / "vectors.jsonl", tmp_path / "whole.jsonl"

@@ -49,6 +49,7 @@ def export(folder: Path, repository: Path) -> list[Check]:
     return checks
 
 
+@pytest.mark.slow
 def test_roberta(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert all(check.passed for check in export(make_folder("RobertaConfig"), tmp_path))
 

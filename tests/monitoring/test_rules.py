@@ -38,6 +38,7 @@ def test_configuration_and_rules_are_valid() -> None:
     assert "2 rule files found" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RULE_TESTS.glob("*.yml")), ids=lambda path: path.stem)
 def test_promtool_passes(path: Path) -> None:
     done = promtool("test", "rules", path)
