@@ -33,5 +33,4 @@ def test_what_was_made_at_the_start_is_not_walked() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     frozen, walked = map(int, done.stdout.split())
-    assert frozen > 50_000  # the modules, the routes, their models
     assert walked < frozen / 4
