@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from benchmarks.overload.figures import Level, Times
+from benchmarks.overload.placement import Placement
 from benchmarks.overload.runner import Results
 from benchmarks.overload.targets import Target, targets
-from server.processors import available_processors
 
 __all__ = ["markdown"]
 
 _PACKAGES = ("nvidia-pytriton", "onnxruntime-gpu", "fastapi", "uvicorn")
 
 
-def markdown(results: Results, command: str) -> str:
+def markdown(results: Results, placed: Placement, command: str) -> str:
     """The whole page."""
     storm, giants = results.storm, results.giants
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -27,9 +27,8 @@ def markdown(results: Results, command: str) -> str:
         "",
         f"Written by `{command}`; what the figures mean is in docs/overload.md.",
         "",
-        f"- {datetime.now(UTC):%Y-%m-%d}, {available_processors()} processors, Python {platform.python_version()}, "
-        f"{versions}",
-        "- load generator and service share the processors",
+        f"- {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {versions}",
+        f"- {_placed(placed)}",
         f"- processors that others used meanwhile: {_disturbed(results)}",
         "",
         "## Targets",
@@ -130,6 +129,12 @@ def _storm_levels(results: Results) -> Sequence[tuple[str, Level]]:
 def _target(target: Target) -> tuple[str, ...]:
     value = "none" if math.isnan(target.measured) else f"{target.measured:.3g}{target.unit}"
     return (target.figure, target.wanted, f"**{value}**", "yes" if target.met else "**no**")
+
+
+def _placed(placed: Placement) -> str:
+    if placed.shared:
+        return f"load generator and service share {len(placed.service)} processors"
+    return f"processors: {len(placed.service)} for the service, {len(placed.generator)} for the load generator"
 
 
 def _disturbed(results: Results) -> str:

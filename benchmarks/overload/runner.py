@@ -56,7 +56,7 @@ class Effort:
     mixes: Sequence[str] = tuple(MIXES)
     rounds: int = 3
     capacity_s: float = 4.0
-    level_s: float = 10.0
+    level_s: float = 20.0
     storm_s: float = 300.0
     giants: int = 3
     giant_texts: int = 10_000

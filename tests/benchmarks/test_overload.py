@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -17,6 +19,7 @@ from benchmarks.errors import WrongAnswer
 from benchmarks.overload.arrivals import MIXES, arrivals, mean_size, requests
 from benchmarks.overload.figures import Level, Times, level, recovery_s
 from benchmarks.overload.generator import LOST, Crowd, Storm, capacity, storm
+from benchmarks.overload.placement import Placement, on, placement
 from benchmarks.overload.report import markdown
 from benchmarks.overload.runner import Giants, LongStorm, Results, Round
 from benchmarks.overload.targets import targets
@@ -241,8 +244,29 @@ def test_a_round_tells_whether_the_machine_was_steady() -> None:
     assert not dataclasses.replace(steady, capacity=(120.0, 100.0)).steady
 
 
+def test_the_generator_has_a_processor_of_its_own_where_there_are_two() -> None:
+    apart = placement({0, 1, 5}, share=False)
+    assert apart == Placement(frozenset({0, 1}), frozenset({5}))
+    assert not apart.shared
+    for shared in (placement({3}, share=False), placement({3, 4}, share=True)):
+        assert shared.service == shared.generator
+        assert shared.shared
+
+
+def test_what_is_started_in_a_place_stays_there() -> None:
+    everywhere = os.sched_getaffinity(0)
+    place = frozenset([min(everywhere)])
+    with on(place), subprocess.Popen(["sleep", "60"]) as process:
+        inside = os.sched_getaffinity(process.pid)
+        process.kill()
+    assert inside == place
+    assert os.sched_getaffinity(0) == everywhere
+
+
 def test_the_page_has_everything() -> None:
-    page = markdown(results(probe_failures=["/health/live: status 503"]), "scripts/overload")
+    apart = placement({0, 1, 5}, share=False)
+    page = markdown(results(probe_failures=["/health/live: status 503"]), apart, "scripts/overload")
+    assert "processors: 2 for the service, 1 for the load generator" in page
     assert "| storm of 10 s: probes that failed, of 600 | ≤ 0 | **1** | **no** |" in page
     assert "3 requests of 10000 texts" in page
     assert "| bert | 1.50 | 0 | 0 |" in page
