@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"\n{page}\n")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / ("shared.md" if options.share_processors else "results.md")).write_text(page)
+        (options.out / ("shared.md" if placed.shared else "results.md")).write_text(page)
         progress(f"written to {options.out}")
     missed = [each for each in targets(results) if not each.met]
     for each in missed:
@@ -92,7 +92,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="write results.md there, or shared.md",
+        help="write results.md there; shared.md where processors are shared",
     )
     return parser.parse_args(arguments)
 

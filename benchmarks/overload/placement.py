@@ -30,7 +30,8 @@ class Placement:
 def placement(processors: Collection[int], share: bool) -> Placement:
     """The last of them for the generator; all for both if they are to share them, or if there is but one.
 
-    A container's CPU quota below their number is not divided: both take from it.
+    A container's CPU quota below their number is not divided: both take from it. Hyper-threads are not told apart: the
+    generator's processor may be half of a core whose other half is the service's.
     """
     last = frozenset([max(processors)])
     rest = frozenset(processors) - last

@@ -12,6 +12,7 @@ from benchmarks.overload.figures import Level, Times
 from benchmarks.overload.placement import Placement
 from benchmarks.overload.runner import Results
 from benchmarks.overload.targets import Target, targets
+from server.processors import available_processors
 
 __all__ = ["markdown"]
 
@@ -51,7 +52,10 @@ def markdown(results: Results, placed: Placement, command: str) -> str:
         "",
         f"{storm.mix}; capacity {storm.capacity[0]:.0f} texts/s before and {storm.capacity[1]:.0f} after it. "
         f"The slowest probe: liveness {storm.slowest_probe_ms['/health/live']:.0f} ms, "
-        f"readiness, which embeds, {storm.slowest_probe_ms['/health/ready']:.0f} ms.",
+        f"readiness, which embeds, {storm.slowest_probe_ms['/health/ready']:.0f} ms."
+        + (
+            "" if storm.steady else " The machine changed its speed meanwhile: what is compared here is not comparable."
+        ),
         "",
         *_table(("", *_COLUMNS), [(name, *_level(level)) for name, level in _storm_levels(results)]),
         "",
@@ -132,9 +136,12 @@ def _target(target: Target) -> tuple[str, ...]:
 
 
 def _placed(placed: Placement) -> str:
+    usable = f"{available_processors()} usable in all"
     if placed.shared:
-        return f"load generator and service share {len(placed.service)} processors"
-    return f"processors: {len(placed.service)} for the service, {len(placed.generator)} for the load generator"
+        return f"processors: {len(placed.service)}, shared by service and load generator; {usable}"
+    return (
+        f"processors: {len(placed.service)} for the service, {len(placed.generator)} for the load generator; {usable}"
+    )
 
 
 def _disturbed(results: Results) -> str:
