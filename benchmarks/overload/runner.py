@@ -113,6 +113,11 @@ class LongStorm:
         return _steady(self.capacity)
 
     @property
+    def failed(self) -> bool:
+        """Whether it showed what no speed of a machine excuses; measured once more, that would be forgotten."""
+        return bool(self.probe_failures or self.replaced or self.storm.failed)
+
+    @property
     def goodput(self) -> float:
         """As a share of the capacity."""
         return self.storm.goodput / (sum(self.capacity) / 2)
@@ -176,7 +181,7 @@ def measure(service: Service, generator: Worker, effort: Effort, progress: Calla
             f"storm of {effort.storm_s:.0f} s: {storm.probes} probes, {len(storm.probe_failures)} failed"
             f"{'' if storm.steady else '; the machine changed its speed'}"
         )
-        if storm.steady:
+        if storm.steady or storm.failed:
             break
     giants = _giants(load, effort)
     progress(f"giants: p95 of single texts {giants.alone.accepted_ms.p95:.0f} ms, {giants.beside.accepted_ms.p95:.0f}")

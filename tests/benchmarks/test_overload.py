@@ -245,6 +245,14 @@ def test_a_round_tells_whether_the_machine_was_steady() -> None:
     assert not dataclasses.replace(steady, capacity=(120.0, 100.0)).steady
 
 
+def test_a_storm_with_a_failure_is_not_measured_once_more() -> None:
+    good = results().storm
+    assert not good.failed
+    assert dataclasses.replace(good, probe_failures=["/health/live: status 503"]).failed
+    assert dataclasses.replace(good, replaced=1).failed
+    assert dataclasses.replace(good, storm=dataclasses.replace(good.storm, failed={LOST: 1})).failed
+
+
 def test_the_generator_has_a_processor_of_its_own_where_there_are_two() -> None:
     apart = placement({0, 1, 5}, share=False)
     assert apart == Placement(frozenset({0, 1}), frozenset({5}))
